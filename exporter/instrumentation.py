@@ -1,0 +1,1 @@
+"""What happened, by name: one call writes the log line, counts it and traces it."""

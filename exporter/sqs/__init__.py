@@ -1,0 +1,82 @@
+"""Amazon SQS: which queue (`queue`, boto3 on a thread of its own) and the calls of the hot path (`calls`, `signing`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+REASONS = (
+    "access_denied",  # IAM says no
+    "clock_skew",  # the signature's time is not SQS's
+    "connection",  # refused, reset, closed early, no route, name not resolved
+    "credentials",  # none, unknown, expired
+    "empty_early",  # an empty answer long before the long poll's wait was over
+    "kms",  # the key of the queue can't be used now
+    "malformed",  # an answer that is not what SQS says it answers
+    "over_limit",  # too many messages in flight
+    "queue_not_found",
+    "redirect",
+    "request",  # SQS refused the request for another reason (4xx)
+    "server",  # 5xx
+    "throttled",
+    "timeout",  # no whole answer within the deadline
+    "tls",  # certificate or handshake
+    "too_large",  # an answer over 64 MiB
+    "unconfirmed",  # a batch delete whose answer names this entry neither as successful nor as failed
+)
+"""Every reason a call to SQS can fail for: label values are bounded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What a request is signed with. Never shown by `repr`."""
+
+    access_key: str
+    secret_key: str = field(repr=False)
+    token: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """All that a call needs to reach the queue. Immutable; the housekeeping thread publishes a new one on change."""
+
+    endpoint_url: str
+    """Requests go here, never to the host in `queue_url`."""
+    region: str
+    queue_url: str
+    credentials: Credentials
+    proxy_url: str | None = None
+    ca_bundle: str | None = None
+    """Path of the CA certificates; None: certifi's or botocore's own."""
+    verify_tls: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class QueueAttributes:
+    """What GetQueueAttributes said of the queue.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_GetQueueAttributes.html
+    """
+
+    name: str
+    arn: str
+    visibility_timeout_seconds: int = 30
+    retention_seconds: int | None = None
+    dead_letter_queue_arn: str | None = None
+    """From the redrive policy; None where the queue has none."""
+
+    @property
+    def fifo(self) -> bool:
+        """Whether receives should carry a ReceiveRequestAttemptId."""
+        return self.name.endswith(".fifo")
+
+
+@dataclass(frozen=True, slots=True)
+class QueueDepth:
+    """Approximate numbers of messages; None where SQS did not say."""
+
+    visible: int | None = None
+    in_flight: int | None = None
+    delayed: int | None = None
+    dead_letter_queue: str | None = None
+    """Its name."""
+    dead_letter_visible: int | None = None
