@@ -1,4 +1,4 @@
-"""Amazon SQS: which queue (`queue`, boto3 on a thread of its own) and the calls of the hot path (`calls`, `signing`)."""
+"""Amazon SQS: which queue (`queue`, boto3 on its own thread) and the calls of the hot path (`calls`, `signing`)."""
 
 from __future__ import annotations
 
