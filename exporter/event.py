@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 NANO = 1_000_000_000
 """A value is kept as a whole number of 1e-9, so that sums are exact and depend on no order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One event.
 
     `value_nano` is the value as a whole number of 1e-9, rounded half-even. `occurred_at_seconds` is Unix time, None

@@ -16,7 +16,7 @@ clock), and, while unsettled, for the queue's retention.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -52,8 +52,7 @@ class QueueIdentity:
     retention_seconds: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(NamedTuple):
     """One delivery of one message: its id, and what it was found to be (an event, or the reason why it is not)."""
 
     message_id: bytes
