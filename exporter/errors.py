@@ -37,10 +37,11 @@ class InvalidEvent(Exception):  # noqa: N818 - the name is the design's: a messa
 class LedgerError(ExporterError):
     """The ledger can't keep its promise now.
 
-    `reason` is one of `exporter.ledger.ERROR_REASONS`. At the start it ends the program; while running it stops
-    receives until `Ledger.reopen` succeeds.
+    `reason` is one of `exporter.ledger.ERROR_REASONS`. At the start it ends the program, with exit code 2 where
+    another path or queue would help; while running it stops receives until `Ledger.reopen` succeeds.
     """
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
+        self.exit_code = 2 if reason in {"locked", "newer_schema", "other_queue", "read_only", "unreadable"} else 1

@@ -1,0 +1,291 @@
+"""The spine: receive, parse, record, delete. `run_once` is one turn, `run` repeats it until it is told to stop."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Literal
+
+from exporter import failpoint
+from exporter.deletions import Deletions
+from exporter.errors import InvalidEvent
+from exporter.event import parse
+from exporter.ledger import Delivery, QueueIdentity, remembered_id
+from exporter.pacing import Pacing
+from exporter.sqs.calls import Deleted, Deletion, Received
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from exporter.instrumentation import Instrumentation
+    from exporter.readiness import Readiness
+    from exporter.recorder import Recorder
+    from exporter.sqs import QueueAttributes
+    from exporter.sqs.calls import Answer, Calls, Failed
+    from exporter.sqs.queue import Housekeeping
+
+TURN_SECONDS = 0.25
+"""The longest a turn waits for answers: how soon a signal or news of the queue is noticed."""
+MAX_UNCONFIRMED_DELETES = 1_000
+PROBE_SECONDS = 30.0
+"""How often one receive asks whether a denied delete is allowed by now."""
+DELETE_GRACE_SECONDS = 0.5
+"""What the last deletes are given after the shutdown timeout is over."""
+UNTIL_EMPTY_WAIT_SECONDS = 1
+"""Long enough for SQS to ask all its servers, short enough not to wait 20 s for the end."""
+
+OnInvalid = Literal["auto", "delete", "leave"]
+
+
+class Consumer:
+    """One thread, one loop, no locks: everything here runs on the thread that calls `run`.
+
+    A signal handler may call `stop`.
+    """
+
+    def __init__(  # noqa: PLR0913 - the parts and the plain values that the loop needs, by name
+        self,
+        *,
+        calls: Calls,
+        recorder: Recorder,
+        housekeeping: Housekeeping,
+        instrumentation: Instrumentation,
+        readiness: Readiness,
+        max_receives: int,
+        wait_seconds: int,
+        on_invalid: OnInvalid,
+        require_timestamp: bool,
+        shutdown_timeout_seconds: float,
+        until_empty: bool = False,
+    ) -> None:
+        self._calls = calls
+        self._recorder = recorder
+        self._housekeeping = housekeeping
+        self._happened = instrumentation
+        self._readiness = readiness
+        self._wait_seconds = min(wait_seconds, UNTIL_EMPTY_WAIT_SECONDS) if until_empty else wait_seconds
+        self._on_invalid = on_invalid
+        self._require_timestamp = require_timestamp
+        self._shutdown_timeout_seconds = shutdown_timeout_seconds
+        self._until_empty = until_empty
+
+        self._pacing = Pacing(max_receives)
+        self._deletions = Deletions()
+        self._max_delete_calls = max(2, max_receives)
+        self._queue: QueueAttributes | None = None
+        self._covered_until = float("-inf")
+        self._deletes_denied = False
+        self._probe_at = float("-inf")
+        self._drained = False
+        self._stopping = False
+        self._stop_at = float("inf")
+
+    def stop(self) -> None:
+        """Ask the loop to end: no new receives; what arrives within the shutdown timeout is counted and deleted."""
+        if not self._stopping:
+            self._stop_at = time.monotonic() + self._shutdown_timeout_seconds
+            self._stopping = True
+
+    def run(self) -> None:
+        """Repeat turns until `stop` was called and all is settled or late, or (`until_empty`) the queue is empty."""
+        while not self._done(time.monotonic()):
+            self.run_once()
+        abandoned = self._calls.abandon()
+        if abandoned:
+            self._happened.receives_abandoned(abandoned)
+
+    def run_once(self) -> None:
+        """Wait for answers; record their messages in one commit; send their deletes and the next receives."""
+        received = self._sort(self._calls.wait(TURN_SECONDS))
+        if received:
+            self._record(received)
+        now = time.monotonic()
+        self._recorder.keep(now)
+        if not self._recorder.working:
+            self._deletions.drop()
+        self._follow_the_queue()
+        self._send_deletes(now)
+        self._send_receives(now)
+        self._readiness.turned(now)
+        self._happened.readiness(self._readiness.why_not())
+        self._happened.receives_in_flight(self._calls.receives_in_flight)
+
+    def _done(self, now: float) -> bool:
+        receiving = self._calls.receives_in_flight
+        deleting = self._deletions.unconfirmed
+        if self._until_empty and self._drained and self._recorder.working and not receiving and not deleting:
+            return True
+        if not self._stopping:
+            return False
+        if receiving:
+            return now >= self._stop_at
+        return not deleting or now >= self._stop_at + DELETE_GRACE_SECONDS
+
+    def _sort(self, answers: Sequence[Answer]) -> list[Received]:
+        """Take in what needs no commit; return the answers that brought messages."""
+        received: list[Received] = []
+        for answer in answers:
+            if isinstance(answer, Received):
+                self._receive_succeeded(answer)
+                if answer.messages or answer.released:
+                    received.append(answer)
+            elif isinstance(answer, Deleted):
+                self._delete_answered(answer)
+            else:
+                self._call_failed(answer)
+        return received
+
+    def _receive_succeeded(self, answer: Received) -> None:
+        self._recorder.advance(max(0.0, answer.answered_at - max(answer.sent_at, self._covered_until)))
+        self._covered_until = max(self._covered_until, answer.answered_at)
+        self._pacing.answered(len(answer.messages))
+        self._readiness.receive_succeeded(answer.answered_at)
+        self._drained = not answer.messages and not answer.released
+        self._happened.receive_succeeded(None if self._drained else answer.answered_at - answer.sent_at)
+
+    def _delete_answered(self, answer: Deleted) -> None:
+        if answer.confirmed:
+            self._recorder.settle(
+                deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until
+            )
+            self._deletes_denied = False
+            self._readiness.clear("deletes")
+        self._deletions.confirmed(answer.confirmed)
+        self._deletions.failed([deletion for deletion, _ in answer.failed], answer.answered_at)
+        self._happened.deletes_answered(
+            len(answer.confirmed),
+            [reason for _, reason in answer.failed],
+            answer.answered_at - answer.sent_at,
+        )
+
+    def _call_failed(self, answer: Failed) -> None:
+        if answer.operation == "receive":
+            self._pacing.failed(answer.answered_at)
+            self._readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
+            self._happened.receive_failed(answer.reason, answer.detail)
+        else:
+            self._deletions.failed(answer.deletions, answer.answered_at)
+            self._happened.deletes_failed(answer.reason, answer.detail, len(answer.deletions))
+            if answer.reason == "access_denied":
+                self._deletes_denied = True
+                self._readiness.set(
+                    "deletes",
+                    f"SQS denies sqs:DeleteMessage, so no messages are taken; grant it on the queue ({answer.detail})",
+                )
+        self._housekeeping.wake()
+
+    def _record(self, received: Sequence[Received]) -> None:
+        """Commit all that these answers brought; only then are its deletes due."""
+        for answer in received:
+            self._recorder.release(answer.released)
+        deliveries, deletions, left = self._parse(received)
+        fresh = self._recorder.record(deliveries)
+        if fresh is None:
+            return
+        self._deletions.add(deletions)
+        if left:
+            self._recorder.settle(left)
+        self._observe(received, deliveries, fresh)
+
+    def _parse(self, received: Sequence[Received]) -> tuple[list[Delivery], list[Deletion], list[bytes]]:
+        """Return what to record, what to delete after that, and the ids that the redrive policy will take care of."""
+        now_seconds = time.time()
+        leave = self._leaves_invalid()
+        visibility_timeout_seconds = self._queue.visibility_timeout_seconds if self._queue else 0
+        deliveries: list[Delivery] = []
+        deletions: list[Deletion] = []
+        left: list[bytes] = []
+        for answer in received:
+            # SQS starts the visibility timeout somewhere between request and answer: the request is the safe side.
+            valid_until = answer.sent_at + visibility_timeout_seconds
+            for message in answer.messages:
+                message_id = remembered_id(message.message_id)
+                try:
+                    event = parse(message.body, now_seconds=now_seconds, require_timestamp=self._require_timestamp)
+                except InvalidEvent as invalid:
+                    self._happened.message_rejected(message.message_id, invalid.reason, message.body, left=leave)
+                    deliveries.append(Delivery(message_id, invalid.reason))
+                    if leave:
+                        left.append(message_id)
+                        continue
+                else:
+                    deliveries.append(Delivery(message_id, event))
+                deletions.append(Deletion(message_id, message.receipt_handle, valid_until))
+        return deliveries, deletions, left
+
+    def _leaves_invalid(self) -> bool:
+        if self._on_invalid == "auto":
+            return self._queue is not None and self._queue.dead_letter_queue_arn is not None
+        return self._on_invalid == "leave"
+
+    def _observe(self, received: Sequence[Received], deliveries: Sequence[Delivery], fresh: Sequence[bool]) -> None:
+        """Show how old the events and messages were that this commit counted."""
+        now_seconds = time.time()
+        event_ages_seconds = []
+        message_ages_seconds = []
+        messages = (message for answer in received for message in answer.messages)
+        for message, (_, outcome), is_fresh in zip(messages, deliveries, fresh, strict=True):
+            if is_fresh and not isinstance(outcome, str):
+                if outcome.occurred_at_seconds is not None:
+                    event_ages_seconds.append(max(0.0, now_seconds - outcome.occurred_at_seconds))
+                if message.sent_at_seconds is not None:
+                    message_ages_seconds.append(max(0.0, now_seconds - message.sent_at_seconds))
+        self._happened.events_counted(event_ages_seconds, message_ages_seconds)
+
+    def _follow_the_queue(self) -> None:
+        """Take over what the housekeeping thread found out."""
+        problem = self._housekeeping.problem
+        if problem is None:
+            self._readiness.clear("queue")
+        else:
+            self._readiness.set("queue", str(problem))
+        attributes = self._housekeeping.attributes
+        if attributes is None or attributes == self._queue or not self._recorder.working:
+            return
+        self._recorder.bind(
+            QueueIdentity(
+                attributes.name,
+                attributes.arn,
+                attributes.visibility_timeout_seconds,
+                attributes.retention_seconds,
+            ),
+        )
+        self._queue = attributes
+
+    def _send_deletes(self, now: float) -> None:
+        target = self._housekeeping.target
+        if target is None or not self._recorder.working:
+            return
+        for batch in self._deletions.batches(now, self._max_delete_calls - self._calls.deletes_in_flight):
+            self._calls.delete(target, batch)
+            failpoint.reach("during_delete")
+
+    def _send_receives(self, now: float) -> None:
+        target = self._housekeeping.target
+        if target is None or self._queue is None or not self._may_receive(now):
+            return
+        # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
+        wait_seconds = min(self._wait_seconds, max(1, self._queue.visibility_timeout_seconds - 5))
+        wanted = self._pacing.wanted(self._calls.receives_in_flight, now)
+        if self._deletes_denied:
+            self._probe_at = now + PROBE_SECONDS
+            wanted = min(1, wanted)
+        for _ in range(wanted):
+            self._calls.receive(
+                target,
+                wait_seconds=wait_seconds,
+                visibility_timeout_seconds=self._queue.visibility_timeout_seconds,
+                fifo=self._queue.fifo,
+            )
+
+    def _may_receive(self, now: float) -> bool:
+        if self._stopping or not self._recorder.working or (self._drained and self._until_empty):
+            return False
+        paused = self._recorder.paused
+        if paused is None:
+            self._readiness.clear("paused")
+        else:
+            self._readiness.set("paused", paused)
+            return False
+        if self._deletes_denied:
+            return now >= self._probe_at and not self._deletions.unconfirmed
+        return self._deletions.unconfirmed <= MAX_UNCONFIRMED_DELETES

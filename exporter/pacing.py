@@ -1,0 +1,37 @@
+"""How many receives to keep in flight: one on a quiet queue, more as batches come back full."""
+
+from __future__ import annotations
+
+from exporter.backoff import Backoff
+
+FULL_BATCH = 10
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
+
+
+class Pacing:
+    """Widens by one for each full batch, narrows by one for each that is less than half full, restarts after failures.
+
+    So an idle exporter costs one long poll every wait, and a backlog is met within `most` answers.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._width = 1
+        self._backoff = Backoff()
+
+    def answered(self, messages: int) -> None:
+        """Note an answer with so many messages."""
+        self._backoff.succeeded()
+        if messages >= FULL_BATCH:
+            self._width = min(self._most, self._width + 1)
+        elif messages < FULL_BATCH // 2:
+            self._width = max(1, self._width - 1)
+
+    def failed(self, now: float) -> None:
+        """Note a failed receive at `now` (monotonic seconds)."""
+        self._width = 1
+        self._backoff.failed(now)
+
+    def wanted(self, in_flight: int, now: float) -> int:
+        """How many receives to send now, with `in_flight` under way."""
+        return max(0, self._width - in_flight) if self._backoff.due(now) else 0
