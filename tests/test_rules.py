@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from programs import path_of
 
 ROOT = Path(__file__).parent.parent
 RULES = ROOT / "prometheus-rules.yml"
@@ -23,13 +23,8 @@ NAMES = [alert["alert"] for alert in ALERTS]
 
 @pytest.fixture(scope="module")
 def promtool() -> str:
-    """Path of promtool; without it the test skips, except in CI, where it fails."""
-    path = shutil.which("promtool")
-    if path is None:
-        if os.environ.get("CI") == "true":
-            pytest.fail("promtool is not installed: install the package prometheus")
-        pytest.skip("promtool is not installed")
-    return path
+    """Return the path of promtool."""
+    return path_of("promtool", "prometheus")
 
 
 def run(*command: str) -> str:

@@ -1,0 +1,185 @@
+"""The Grafana dashboard: generated, in line with dashboard-linter, and its totals are whole."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+from dashboard_queries import DASHBOARD, PANELS, QUERIES, ROOT, Query
+from programs import path_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EXCLUSIONS: dict[str, Any] = yaml.safe_load((ROOT / "grafana" / "dashboards" / ".lint").read_text())["exclusions"]
+VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
+SELECTOR = re.compile(r"\b([a-zA-Z_:]+)\{([^}]*)\}(\[[^]]*\])?")
+RATES = ("rate(", "irate(", "increase(")
+
+
+def excluded(rule: str, panel: str) -> bool:
+    """Whether the linter's exceptions name the panel for the rule."""
+    return any(entry["panel"] == panel for entry in EXCLUSIONS.get(rule, {}).get("entries", []))
+
+
+def broken_rules(query: Query) -> set[str]:
+    """Return the rules of dashboard-linter for queries that the query breaks, exceptions or not."""
+    broken = set()
+    for found in SELECTOR.finditer(query.expr):
+        metric, matchers, window = found.groups()
+        in_rate = query.expr[: found.start()].endswith(RATES)
+        if 'job=~"$job"' not in matchers:
+            broken.add("target-job-rule")
+        if 'instance=~"$instance"' not in matchers:
+            broken.add("target-instance-rule")
+        if in_rate and window != "[$__rate_interval]":
+            broken.add("target-rate-interval-rule")
+        if metric.endswith(("_total", "_bucket", "_count", "_sum")) and not in_rate:
+            broken.add("target-counter-agg-rule")
+    return broken
+
+
+def test_generating_the_dashboard_changes_nothing() -> None:
+    """The committed JSON is what the program writes."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "grafana" / "dashboard.py"), "--check"], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_dashboard_is_the_classic_kind_and_not_edited_in_grafana() -> None:
+    """Every Grafana from 11 on reads it, crosshairs are shared, and its source stays the only one."""
+    assert DASHBOARD["schemaVersion"] <= 42
+    assert DASHBOARD["graphTooltip"] == 1
+    assert DASHBOARD["editable"] is False
+    assert [link["url"].endswith("/docs/runbook.md") for link in DASHBOARD["links"]] == [True]
+
+
+def test_the_data_source_is_a_variable() -> None:
+    """The dashboard works with any Prometheus: template-datasource-rule and panel-datasource-rule."""
+    assert VARIABLES["datasource"]["type"] == "datasource"
+    assert VARIABLES["datasource"]["query"] == "prometheus"
+    assert VARIABLES["datasource"]["label"] == "Data source"
+    for part in [*PANELS, *(target for panel in PANELS for target in panel["targets"])]:
+        assert part["datasource"]["uid"] == "${datasource}"
+
+
+@pytest.mark.parametrize("name", ["job", "instance", "queue", "type"])
+def test_variables_choose_several_values_or_all(name: str) -> None:
+    """template-job-rule, template-instance-rule and template-on-time-change-reload-rule, for every label."""
+    variable = VARIABLES[name]
+    assert variable["type"] == "query"
+    assert variable["label"] == name.capitalize()
+    assert variable["datasource"]["uid"] == "${datasource}"
+    assert variable["multi"]
+    assert variable["includeAll"]
+    assert variable["allValue"] == ".+"
+    assert variable["refresh"] == 2
+    assert re.fullmatch(r"label_values\(.+, " + name + r"\)", variable["query"])
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
+def test_every_panel_has_title_unit_and_a_description_that_says_what_to_do(panel: dict[str, Any]) -> None:
+    """panel-title-description-rule, panel-units-rule and panel-no-targets-rule."""
+    assert panel["title"]
+    assert len(panel["description"]) > 80
+    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert panel["targets"]
+    assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+    if panel["type"] == "stat":
+        assert panel["fieldConfig"]["defaults"]["thresholds"]["steps"]
+
+
+def test_panels_have_names_of_their_own_and_do_not_overlap() -> None:
+    """A panel can be named in an exception or a runbook, and none hides another."""
+    titles = [panel["title"] for panel in PANELS]
+    assert len(set(titles)) == len(titles)
+    cells = [
+        (x, y)
+        for place in (panel["gridPos"] for panel in DASHBOARD["panels"])
+        for x in range(place["x"], place["x"] + place["w"])
+        for y in range(place["y"], place["y"] + place["h"])
+    ]
+    assert len(set(cells)) == len(cells)
+    assert max(x for x, _ in cells) == 23
+
+
+def test_every_link_of_a_panel_leads_to_a_section_of_the_runbook() -> None:
+    """No description sends its reader nowhere."""
+    headings = re.findall(r"^## (\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    linked = re.findall(r"runbook\.md#(\w+)", " ".join(panel["description"] for panel in PANELS))
+    assert linked
+    assert set(linked) <= {heading.lower() for heading in headings}
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{query.panel} {query.legend}")
+def test_queries_keep_the_rules_of_the_linter_or_stand_among_the_exceptions(query: Query) -> None:
+    """Selectors name job and instance, counters are rates over $__rate_interval, unless an exception says why not."""
+    assert {rule for rule in broken_rules(query) if not excluded(rule, query.panel)} == set()
+
+
+def test_every_exception_has_a_reason_and_is_needed() -> None:
+    """No exception outlives what it was made for."""
+    broken = {(rule, query.panel) for query in QUERIES for rule in broken_rules(query)}
+    for rule, exclusion in EXCLUSIONS.items():
+        assert exclusion["reason"]
+        assert {(rule, entry["panel"]) for entry in exclusion["entries"]} <= broken
+
+
+SERIES = 'job="shop", instance="exporter:9797", queue="events", type="purchase"'
+COUNTS = {
+    # Each of 15 s; the range of 30 minutes (120 scrapes) ends at 60 minutes (scrape 240).
+    "events at irregular times": ("0x119 0x13 12x20 40x33 75x200", 75),
+    "a series born inside the range": ("_x150 7x30 75x200", 75),
+    "known types that Prometheus sees at 0 first": ("_x150 0x3 75x200", 75),
+    "nothing happened": ("75x300", 0),
+    "a restart inside the range": ("100x130 130x10 stale _x8 175x200", 75),
+    "an outage over the start of the range": ("100x60 stale _x100 130x20 175x200", 75),
+    "an outage over the end of the range": ("100x130 175x40 stale _x200", 75),
+    "counts too large for a rounding error to go unnoticed": ("4503599627370421x130 4503599627370496x200", 75),
+}
+
+
+@pytest.mark.parametrize(("values", "expected"), COUNTS.values(), ids=COUNTS)
+@pytest.mark.parametrize("panel", ["Events in range", "Totals in range by type", "Share of events by type"])
+def test_totals_over_a_range_are_whole_and_right(panel: str, values: str, expected: int, tmp_path: Path) -> None:
+    """75 events read 75, wherever restarts and outages fall: the panels' own queries, asked of Prometheus' engine."""
+    query = next(query for query in QUERIES if query.panel == panel)
+    promtool_evaluates(query, {"sqs_events_total": values}, expected, tmp_path)
+
+
+@pytest.mark.parametrize("panel", ["Net value in range", "Totals in range by type"])
+def test_net_value_over_a_range_may_fall_below_zero(panel: str, tmp_path: Path) -> None:
+    """What was given back is subtracted."""
+    query = next(query for query in QUERIES if query.panel == panel and "negative" in query.expr)
+    values = {
+        "sqs_event_value_total": "1000.5x130 1100.75x200",
+        "sqs_event_negative_value_total": "3x130 203.5x200",
+    }
+    promtool_evaluates(query, values, -100.25, tmp_path)
+
+
+def promtool_evaluates(query: Query, values: dict[str, str], expected: float, tmp_path: Path) -> None:
+    """Assert what the query gives at 60 minutes for a range of 30, with promtool's engine."""
+    labels = '{type="purchase"}' if "sum by (type)" in query.expr and not query.expr.startswith("sum(") else "{}"
+    case = {
+        "interval": "15s",
+        "input_series": [{"series": f"{name}{{{SERIES}}}", "values": text} for name, text in values.items()],
+        "promql_expr_test": [
+            {
+                "expr": query.filled_in(__range="30m"),
+                "eval_time": "60m",
+                "exp_samples": [{"labels": labels, "value": expected}],
+            }
+        ],
+    }
+    path = tmp_path / "totals.test.yml"
+    path.write_text(yaml.safe_dump({"tests": [case]}))
+    done = subprocess.run(
+        [path_of("promtool", "prometheus"), "test", "rules", str(path)], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
