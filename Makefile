@@ -1,0 +1,70 @@
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Hashes are required of every file that is installed, and pip's own news is not wanted in between.
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
+TEST_FLAGS ?=
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/demo.stamp ## Show it all: an SQS of its own, a producer and the exporter (Ctrl-C ends it)
+	@$(BIN)/sqs-event-exporter demo
+
+.PHONY: test
+test: $(VENV)/dev.stamp ## Run the tests; TEST_FLAGS are pytest's
+	$(BIN)/python -m pytest $(TEST_FLAGS)
+
+.PHONY: check
+check: $(VENV)/dev.stamp ## Check format, lint and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(VENV)/dev.stamp ## Format the code and mend what ruff can mend
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: dashboard
+dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard anew
+	$(BIN)/python grafana/dashboard.py
+
+.PHONY: lock
+lock: $(VENV)/dev.stamp ## Compile requirements/*.txt from pyproject.toml; versions that fit are kept
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python requirements/lock.py
+
+.PHONY: upgrade
+upgrade: $(VENV)/dev.stamp ## Compile requirements/*.txt with the newest versions
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python requirements/lock.py --upgrade
+
+.PHONY: audit
+audit: $(VENV)/dev.stamp ## Look for known vulnerabilities in what is locked
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements/dev.txt
+
+.PHONY: sbom
+sbom: $(VENV)/dev.stamp ## Write what the exporter is made of to dist/sbom.json (CycloneDX)
+	mkdir -p dist
+	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements/runtime.txt --format cyclonedx-json --output dist/sbom.json
+
+.PHONY: clean
+clean: ## Remove the environment and what tools have left
+	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is not: name another one, as in make PYTHON=python3.12 test" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
+
+$(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(BIN)/python
+	@echo "Installing requirements/$*.txt into $(VENV)"
+	@$(PIP) install --require-hashes --requirement $<
+	@$(INSTALL_PROJECT)
+	@touch $@

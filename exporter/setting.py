@@ -1,0 +1,147 @@
+"""What a setting is: how people meet it, and the kinds of values that settings have."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+from exporter.duration import parse_duration
+
+VARIABLE_PREFIX = "EXPORTER_"
+RESERVED_PATHS = frozenset({"/", "/-/healthy", "/-/ready"})
+
+_QUEUE_NAME = re.compile(r"(?=.{1,80}$)[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
+_HOST_AND_PORT = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII
+)
+_TELEMETRY_PATH = re.compile(r"(?:/[A-Za-z0-9._~-]+)+")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """How people meet a field: `key` is its flag without dashes, and its place in the file."""
+
+    key: str
+    what: str
+    rule: str
+    """What would be right, after the word "use"."""
+    placeholder: str
+    old_variable: str | None = None
+
+    @property
+    def flag(self) -> str:
+        """As on the command line: `--ledger.path`."""
+        return f"--{self.key}"
+
+    @property
+    def derived_variable(self) -> str:
+        """The flag's name as a variable: `EXPORTER_LEDGER__PATH`."""
+        return VARIABLE_PREFIX + self.key.upper().replace(".", "__").replace("-", "_")
+
+    @property
+    def variable(self) -> str:
+        """The environment variable that sets it."""
+        return self.old_variable or self.derived_variable
+
+
+def split_listen_address(text: str) -> tuple[str, int]:
+    """Split `host:port` (`[::1]:9797` for IPv6) into host, "" for all addresses, and port. Raises ValueError."""
+    found = _HOST_AND_PORT.fullmatch(text)
+    if found is None or int(found["port"]) > 65_535:  # noqa: PLR2004 - the highest port there is
+        message = "not host:port"
+        raise ValueError(message)
+    return found["v6"] or found["host"] or "", int(found["port"])
+
+
+def _require(condition: object) -> None:
+    """Raise the ValueError that pydantic collects; the user reads the setting's own rule instead of its text."""
+    if not condition:
+        message = "against the rule"
+        raise ValueError(message)
+
+
+def _queue(text: str) -> str:
+    name = text
+    if "://" in text:
+        url = urlsplit(text)
+        _require(url.scheme in {"http", "https"} and url.hostname and "@" not in url.netloc)
+        _require(not url.query and not url.fragment)
+        name = url.path.rpartition("/")[2]
+    _require(_QUEUE_NAME.fullmatch(name))
+    return text
+
+
+def _listen_address(text: str) -> str:
+    split_listen_address(text)
+    return text
+
+
+def _telemetry_path(text: str) -> str:
+    _require(_TELEMETRY_PATH.fullmatch(text) and text not in RESERVED_PATHS)
+    return text
+
+
+def _event_type(text: str) -> str:
+    _require(0 < len(text) <= 128 and not text.startswith("__") and not _CONTROL.search(text))  # noqa: PLR2004 - as in events
+    return text
+
+
+def _path(path: Path) -> Path:
+    _require(path.name and not _CONTROL.search(str(path)))
+    return path
+
+
+def _comma_list(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _seconds(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
+
+
+def _level(value: object) -> object:
+    lower = value.lower() if isinstance(value, str) else value
+    return "warning" if lower == "warn" else lower
+
+
+Seconds = Annotated[float, BeforeValidator(_seconds)]
+NonEmptyPath = Annotated[Path, AfterValidator(_path)]
+QueueNameOrUrl = Annotated[str, AfterValidator(_queue)]
+ListenAddress = Annotated[str, AfterValidator(_listen_address)]
+TelemetryPath = Annotated[str, AfterValidator(_telemetry_path)]
+EventTypes = Annotated[tuple[Annotated[str, AfterValidator(_event_type)], ...], BeforeValidator(_comma_list)]
+Level = Annotated[Literal["debug", "info", "warning", "error"], BeforeValidator(_level)]
+
+
+class Group(BaseModel):
+    """Settings that belong together. Unknown fields are refused, values never change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One setting in a model: the names that lead to the field, its default and its group's docstring."""
+
+    path: tuple[str, ...]
+    setting: Setting
+    default: object
+    required: bool
+    group: str
+
+
+def places(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[Place]:
+    """Every setting of a model and of the groups in it, in the order in which they are written."""
+    for name, field in model.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            yield from places(group, (*above, name))
+            continue
+        for setting in field.metadata:
+            if isinstance(setting, Setting):
+                yield Place((*above, name), setting, field.default, field.is_required(), (model.__doc__ or "").strip())

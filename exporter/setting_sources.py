@@ -1,0 +1,110 @@
+"""Where settings come from: a flag, else an environment variable, else the YAML file, else the default.
+
+Every source gives text, so that a value means the same wherever it stands, and remembers where it was found, so that
+a wrong one can be named.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from exporter.errors import WrongSettingError
+from exporter.setting import VARIABLE_PREFIX, Setting, places
+from exporter.setting_file import read_file
+from exporter.settings import Settings
+from exporter.wording import nearest, shown
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A value, still as text (or the texts of a list), and the flag, variable or line of a file that said it."""
+
+    value: str | list[str]
+    source: str
+
+
+def read_settings(
+    flags: Mapping[str, str],
+    environment: Mapping[str, str],
+    *,
+    defaults: Mapping[str, str] | None = None,
+    flag_only: Collection[str] = (),
+) -> Settings:
+    """Read every setting; the mappings of flags and defaults are by key (`ledger.path`).
+
+    An empty variable counts as not set. `defaults` replaces defaults; what is in `flag_only` is taken from its flag or
+    default alone. Raises WrongSettingError.
+    """
+    by_flag = _from_flags(flags)
+    by_variable = _from_environment(environment)
+    named = by_flag.get("config.file") or by_variable.get("config.file")
+    by_file = _from_file(named) if named else {}
+    elsewhere = {key: found for key, found in (by_file | by_variable).items() if key not in flag_only}
+    replaced = {key: Found(value, f"the default of {key}") for key, value in (defaults or {}).items()}
+    return _build(Settings, replaced | elsewhere | by_flag)
+
+
+def read_options(model: type[Model], flags: Mapping[str, str]) -> Model:
+    """Read the options that only one command has, and only as flags. Raises WrongSettingError."""
+    return _build(model, _from_flags(flags))
+
+
+def _from_flags(flags: Mapping[str, str]) -> dict[str, Found]:
+    return {key: Found(value, f"--{key}") for key, value in flags.items()}
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Found]:
+    settings = [place.setting for place in places(Settings)]
+    keys = {setting.variable: setting.key for setting in settings}
+    for name in sorted(environment):
+        if name.startswith(VARIABLE_PREFIX) and name not in keys:
+            raise WrongSettingError(f"the environment variable {name} is not a setting{_hint(name, settings)}")
+    return {
+        key: Found(environment[variable], f"the environment variable {variable}")
+        for variable, key in keys.items()
+        if environment.get(variable)
+    }
+
+
+def _hint(name: str, settings: Collection[Setting]) -> str:
+    old_names = {setting.derived_variable: setting.variable for setting in settings}
+    if name in old_names:
+        return f"; did you mean {old_names[name]}?"
+    return nearest(name, old_names.values()) or "; unset it"
+
+
+def _from_file(named: Found) -> dict[str, Found]:
+    known = [place.setting.key for place in places(Settings) if place.setting.key != "config.file"]
+    entries = read_file(str(named.value), named.source, known)
+    return {key: Found(entry.value, f"{entry.where} ({key})") for key, entry in entries.items()}
+
+
+def _build(model: type[Model], found: Mapping[str, Found]) -> Model:
+    known = list(places(model))
+    tree: dict[str, Any] = {}
+    for place in known:
+        if place.setting.key in found:
+            branch = tree
+            for name in place.path[:-1]:
+                branch = branch.setdefault(name, {})
+            branch[place.path[-1]] = found[place.setting.key].value
+    try:
+        return model.model_validate(tree)
+    except ValidationError as error:
+        where = error.errors(include_url=False, include_context=False)[0]["loc"]
+        setting = next(place.setting for place in known if place.path == where[: len(place.path)])
+        raise WrongSettingError(_sentence(setting, found.get(setting.key))) from None
+
+
+def _sentence(setting: Setting, found: Found | None) -> str:
+    if found is None:
+        return f"{setting.what} is missing: set {setting.flag}, {setting.variable} or {setting.key!r} in --config.file"
+    return f"{found.source} is {shown(found.value)}: use {setting.rule}"

@@ -1,0 +1,226 @@
+"""What can be set, with its defaults and rules: one frozen `Settings`, read once at the start.
+
+Each field carries a `Setting`: its flag, its environment variable, its help and the rule that a wrong value broke.
+Where values come from is the business of `exporter.setting_sources`.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from exporter.setting import (
+    EventTypes,
+    Group,
+    Level,
+    ListenAddress,
+    NonEmptyPath,
+    QueueNameOrUrl,
+    Seconds,
+    Setting,
+    TelemetryPath,
+    split_listen_address,
+)
+
+
+class SqsSettings(Group):
+    """How messages are taken from SQS."""
+
+    max_receives: Annotated[
+        int,
+        Field(ge=1, le=256),
+        Setting("sqs.max-receives", "receives in flight at once", "a whole number from 1 to 256", "N"),
+    ] = 16
+    wait_seconds: Annotated[
+        int,
+        Field(ge=0, le=20),
+        Setting("sqs.wait-seconds", "how long a receive waits for messages", "a whole number from 0 to 20", "N"),
+    ] = 20
+    on_invalid: Annotated[
+        Literal["auto", "delete", "leave"],
+        Setting(
+            "sqs.on-invalid",
+            "what becomes of a message that is not an event: delete it, leave it to the queue's redrive policy, or "
+            "auto: leave it where there is such a policy, else delete it",
+            "auto, delete or leave",
+            "WHAT",
+        ),
+    ] = "auto"
+
+
+class EventsSettings(Group):
+    """Which events are shown, and how strictly they are read."""
+
+    types: Annotated[
+        EventTypes,
+        Setting(
+            "events.types",
+            "event types that are shown from the start, at 0",
+            "names with commas between them, each of 1 to 128 characters, not starting with __",
+            "A,B,C",
+        ),
+    ] = ()
+    max_types: Annotated[
+        int,
+        Field(ge=0, le=10_000),
+        Setting(
+            "events.max-types",
+            "how many further types are shown by name; the rest is counted as __other__",
+            "a whole number from 0 to 10000",
+            "N",
+        ),
+    ] = 200
+    require_timestamp: Annotated[
+        bool,
+        Setting(
+            "events.require-timestamp",
+            "reject events without a usable occurred_at instead of counting them",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
+
+
+class LedgerSettings(Group):
+    """Where the counts are kept, and how long messages are remembered."""
+
+    path: Annotated[
+        NonEmptyPath,
+        Setting("ledger.path", "the file that keeps the counts", "the path of a file", "PATH"),
+    ] = Path("ledger.db")
+    window_seconds: Annotated[
+        Seconds,
+        Field(ge=1, le=14 * 86_400),
+        Setting(
+            "ledger.window",
+            "how long a message is remembered, to recognise a redelivery; at least twice the visibility timeout",
+            "a duration from 1s to 14d",
+            "DURATION",
+        ),
+    ] = 3_600.0
+    max_ids: Annotated[
+        int,
+        Field(ge=1_000, le=1_000_000_000),
+        Setting(
+            "ledger.max-ids",
+            "how many messages are remembered at most; more messages an hour than this need more",
+            "a whole number from 1000 to 1000000000",
+            "N",
+        ),
+    ] = 2_000_000
+
+
+class WebSettings(Group):
+    """The web server."""
+
+    listen_address: Annotated[
+        ListenAddress,
+        Setting(
+            "web.listen-address",
+            "where to listen; without a host on all addresses, IPv4 and IPv6",
+            "host:port, such as 127.0.0.1:9797, :9797 or [::1]:9797",
+            "ADDRESS",
+        ),
+    ] = "127.0.0.1:9797"
+    telemetry_path: Annotated[
+        TelemetryPath,
+        Setting(
+            "web.telemetry-path",
+            "the path of the metrics",
+            "a path such as /metrics, of letters, digits and . _ ~ -, other than /-/healthy and /-/ready",
+            "PATH",
+        ),
+    ] = "/metrics"
+    config_file: Annotated[
+        NonEmptyPath | None,
+        Setting(
+            "web.config.file", "TLS and passwords, as in Prometheus' exporter-toolkit", "the path of a file", "PATH"
+        ),
+    ] = None
+    created_timestamps: Annotated[
+        bool,
+        Setting(
+            "web.created-timestamps",
+            "add _created lines to OpenMetrics; they double the series of a default Prometheus",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
+
+    @property
+    def host(self) -> str:
+        """The host of `listen_address` without brackets; "" means all addresses."""
+        return split_listen_address(self.listen_address)[0]
+
+    @property
+    def port(self) -> int:
+        """The port of `listen_address`; 0 lets the system choose."""
+        return split_listen_address(self.listen_address)[1]
+
+
+class SummarySettings(Group):
+    """The summary on stdout."""
+
+    interval_seconds: Annotated[
+        Seconds,
+        Field(ge=0, le=86_400),
+        Setting("summary.interval", "how often the summary is printed; 0 is never", "a duration up to 1d", "DURATION"),
+    ] = 10.0
+
+
+class ShutdownSettings(Group):
+    """The end."""
+
+    timeout_seconds: Annotated[
+        Seconds,
+        Field(ge=0, le=3_600),
+        Setting(
+            "shutdown.timeout",
+            "how long open receives may still answer after SIGTERM",
+            "a duration up to 1h",
+            "DURATION",
+        ),
+    ] = 4.0
+
+
+class LogSettings(Group):
+    """The log on stderr."""
+
+    level: Annotated[
+        Level,
+        Setting("log.level", "the least that is logged", "debug, info, warn or error", "LEVEL", "LOG_LEVEL"),
+    ] = "info"
+    format: Annotated[
+        Literal["logfmt", "json"],
+        Setting("log.format", "logfmt or json", "logfmt or json", "FORMAT"),
+    ] = "logfmt"
+
+
+class Settings(Group):
+    """The queue, and all other settings."""
+
+    queue: Annotated[
+        QueueNameOrUrl,
+        Setting(
+            "queue",
+            "the queue's name or URL",
+            "its name (1 to 80 letters, digits, - and _, .fifo may follow) or its URL without user, password and query",
+            "NAME",
+            "SQS_QUEUE_NAME",
+        ),
+    ]
+    until_empty: Annotated[
+        bool,
+        Setting("until-empty", "end when the queue has nothing more to give", "true or false", "true|false"),
+    ] = False
+    config_file: Annotated[
+        NonEmptyPath | None,
+        Setting("config.file", "a YAML file with settings, by the names of their flags", "the path of a file", "PATH"),
+    ] = None
+    sqs: SqsSettings = SqsSettings()
+    events: EventsSettings = EventsSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    web: WebSettings = WebSettings()
+    summary: SummarySettings = SummarySettings()
+    shutdown: ShutdownSettings = ShutdownSettings()
+    log: LogSettings = LogSettings()
