@@ -135,6 +135,10 @@ class Connection:
             ca_bundle=self.ca_bundle,
         )
 
+    def queue_url(self, queue: str) -> str:
+        """Return a URL as it is, and ask SQS for that of a name; raises what boto3 raises."""
+        return queue if "://" in queue else self.client.get_queue_url(QueueName=queue)["QueueUrl"]
+
     def unavailable(self, queue: str, error: Exception) -> QueueUnavailableError:
         """Say in one sentence, with the way out, why the queue (name or URL) can't be asked about."""
         reason = reason_of(error)

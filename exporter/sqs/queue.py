@@ -72,7 +72,6 @@ class Housekeeping:
         self._listener = listener
         self._interval_seconds = interval_seconds
         self._monotonic = monotonic
-        self._url = queue if self._name != queue else None
         self._target: Target | None = None
         self._attributes: QueueAttributes | None = None
         self._problem: QueueUnavailableError | None = None
@@ -149,8 +148,7 @@ class Housekeeping:
             self._fail(error, now)
 
     def _look(self) -> None:
-        client = self._connection.client
-        url = self._url or client.get_queue_url(QueueName=self._name)["QueueUrl"]
+        url = self._connection.queue_url(self._queue)
         target = self._connection.target(url)
         attributes, depth = self._read(url)
         self._publish_target(target)
