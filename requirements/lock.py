@@ -31,7 +31,7 @@ LOCKS = {
 
 
 def requirements(parts: tuple[str, ...]) -> list[str]:
-    """What pyproject.toml requires for these parts, as it is written there."""
+    """Return what pyproject.toml requires for these parts, as it is written there."""
     pyproject: dict[str, Any] = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))
     project = pyproject["project"]
     by_part = {
@@ -53,7 +53,7 @@ def header(parts: tuple[str, ...]) -> str:
 
 
 def compile_lock(name: str, parts: tuple[str, ...], options: list[str]) -> None:
-    """Write one lock. Versions of the lock that is there are kept where they still fit, unless options say `--upgrade`."""
+    """Write one lock; versions that it has and that still fit are kept, unless the options say `--upgrade`."""
     lock = HERE / name
     command = ["uv", "pip", "compile", "-", "--universal", "--generate-hashes", "--python-version", "3.11"]
     command += ["--no-header", "--no-annotate", "--no-emit-index-url", "--no-emit-find-links", "--quiet"]
