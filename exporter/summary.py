@@ -1,0 +1,112 @@
+"""The summary on stdout: one JSON line per event type that changed, in the prototype's form."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import select
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from exporter.event import NANO
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import TextIO
+
+    from exporter.ledger import Snapshot, TypeTotals
+
+log = logging.getLogger("exporter.summary")
+
+STALLED_SECONDS = 0.5
+"""How long a reader of stdout that does not read is waited for; what it missed is written next time."""
+
+
+class Summary:
+    """Writes `{"type": "purchase", "count": 75, "sum": 650.0}` lines every `interval_seconds` (0: never any).
+
+    A turn writes the types that changed since their last line, or since the start; `stop` writes all that have events.
+    A stream that is closed (None where the process never had one) ends it, one that nobody reads is left alone:
+    neither holds up the exporter.
+    """
+
+    def __init__(self, snapshot: Callable[[], Snapshot | None], stream: TextIO | None, interval_seconds: float) -> None:
+        self._snapshot = snapshot
+        self._stream = stream
+        self._interval_seconds = interval_seconds
+        self._written: dict[str, tuple[int, int]] = {}
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="summary", daemon=True)
+
+    def start(self) -> None:
+        """Begin; what the ledger holds by now counts as known."""
+        if self._interval_seconds > 0 and self._stream is not None:
+            self._written = {name: _shown(totals) for name, totals in self._types().items()}
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Write all types once more and end. Takes at most about a second; safe to call twice."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(2 * STALLED_SECONDS)
+
+    def _run(self) -> None:
+        while not self._stopping.wait(self._interval_seconds):
+            self._write({name: totals for name, totals in self._types().items() if self._changed(name, totals)})
+        self._write(self._types())
+
+    def _types(self) -> Mapping[str, TypeTotals]:
+        snapshot = self._snapshot()
+        return {} if snapshot is None else snapshot.types
+
+    def _changed(self, name: str, totals: TypeTotals) -> bool:
+        return self._written.get(name, (0, 0)) != _shown(totals)
+
+    def _write(self, types: Mapping[str, TypeTotals]) -> None:
+        stream, deadline = self._stream, time.monotonic() + STALLED_SECONDS
+        for name, totals in types.items():
+            if totals.count == 0:
+                continue
+            if stream is None or not _takes_a_line(stream, deadline):
+                return
+            count, net_nano = _shown(totals)
+            try:
+                stream.write(json.dumps({"type": name, "count": count, "sum": net_nano / NANO}) + "\n")
+                stream.flush()
+            except (OSError, ValueError) as error:
+                self._stream = None
+                log.warning("no more summaries: stdout can't be written to", extra={"error": str(error)})
+                _silence(stream)
+                return
+            self._written[name] = (count, net_nano)
+
+
+def _silence(stream: TextIO) -> None:
+    """Point the stream nowhere: Python flushes stdout once more at its end, and failing there has its own exit code.
+
+    https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _shown(totals: TypeTotals) -> tuple[int, int]:
+    return totals.count, totals.value_nano - totals.negative_nano
+
+
+def _takes_a_line(stream: TextIO, deadline: float) -> bool:
+    """Whether a line (below PIPE_BUF, so that a pipe takes it whole or not at all) can be written without blocking.
+
+    A thread that hangs in a write would hold stdout's lock, which Python needs to end.
+    """
+    try:
+        poll = select.poll()
+        poll.register(stream.fileno(), select.POLLOUT)
+    except (OSError, ValueError):
+        return True
+    return bool(poll.poll(max(0.0, deadline - time.monotonic()) * 1000))

@@ -1,0 +1,208 @@
+"""The web server: Tornado on a thread and a loop of its own. It reads what others publish and never makes them wait."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import re
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from tornado.netutil import bind_sockets
+from tornado.web import Application
+
+from exporter.errors import ExporterError, WrongSettingError
+from exporter.web_clients import ANSWER_SECONDS, KEEP_ALIVE_SECONDS, Clients, ClientsServer, max_connections
+from exporter.web_config import WebConfig, read_web_config
+from exporter.web_pages import HealthyPage, LandingPage, MetricsPage, Page, ReadyPage, RootPage, Site
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from prometheus_client import CollectorRegistry
+
+__all__ = ["LandingPage", "WebServer"]
+
+log = logging.getLogger("exporter.web")
+
+BACKLOG = 1024
+MAX_HEADER_BYTES = 16 * 1024
+MAX_BODY_BYTES = 1024
+"""No request has a use for a body; a small one still gets the answer that says so."""
+CHUNK_BYTES = 16 * 1024
+ROUND_SECONDS = 1.0
+"""How often late clients are dropped and renewed certificates looked for."""
+START_SECONDS = 10.0
+STOP_SECONDS = 0.5
+
+
+class WebServer:
+    """Serves the registry, health, readiness and the landing page until `stop`.
+
+    `ready` gives None or a sentence that says why not. The host "" stands for all addresses of both families, and the
+    port 0 for any that is free.
+    """
+
+    def __init__(  # noqa: PLR0913 - each is given by its name
+        self,
+        registry: CollectorRegistry,
+        *,
+        host: str,
+        port: int,
+        healthy: Callable[[], bool],
+        ready: Callable[[], str | None],
+        page: Callable[[], LandingPage],
+        telemetry_path: str = "/metrics",
+        created_timestamps: bool = False,
+        web_config: WebConfig | None = None,
+    ) -> None:
+        self._host = host
+        self._port = port
+        self._site = Site(
+            registry=registry,
+            telemetry_path=telemetry_path,
+            created_timestamps=created_timestamps,
+            healthy=healthy,
+            ready=ready,
+            page=page,
+            config=web_config or WebConfig(path=""),
+            clients=Clients(max_connections()),
+        )
+        self._sockets: list[socket.socket] = []
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="web", daemon=True)
+        self._started = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._told = ""
+
+    @property
+    def port(self) -> int:
+        """The port that is listened on, once started."""
+        return int(self._sockets[0].getsockname()[1]) if self._sockets else self._port
+
+    @property
+    def url(self) -> str:
+        """Where to look, once started."""
+        scheme = "http" if self._site.config.ssl_context is None else "https"
+        host = f"[{self._host}]" if ":" in self._host else self._host or "localhost"
+        return f"{scheme}://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had."""
+        self._sockets = _listen(self._host, self._port)
+        # Tornado writes a line, at times a traceback, for much that a stranger sends; what fails here is logged here.
+        logging.getLogger("tornado").setLevel(logging.CRITICAL)
+        self._thread.start()
+        if not self._started.wait(START_SECONDS):
+            raise ExporterError(f"the web server did not start within {START_SECONDS:.0f} s: start the exporter again")
+
+    def stop(self) -> None:
+        """Close the address and all connections. Takes less than a second, whatever clients do; safe to call twice."""
+        if self._loop is not None and self._thread.is_alive():
+            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._thread.join(2 * STOP_SECONDS)
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(self._survive)
+        server = ClientsServer(
+            self._application(),
+            ssl_options=self._site.config.ssl_context,
+            idle_connection_timeout=KEEP_ALIVE_SECONDS,
+            body_timeout=ANSWER_SECONDS,
+            max_header_size=MAX_HEADER_BYTES,
+            max_body_size=MAX_BODY_BYTES,
+            max_buffer_size=2 * (MAX_HEADER_BYTES + CHUNK_BYTES),
+            chunk_size=CHUNK_BYTES,
+        )
+        server.clients = self._site.clients
+        server.add_sockets(self._sockets)
+        self._started.set()
+        while not self._stopping.is_set():
+            try:
+                async with asyncio.timeout(ROUND_SECONDS):
+                    await self._stopping.wait()
+            except TimeoutError:
+                self._site.clients.drop_late()
+                self._renew(server)
+        server.stop()
+        self._site.passwords.close()
+        try:
+            async with asyncio.timeout(STOP_SECONDS):
+                await server.close_all_connections()
+        except TimeoutError:
+            log.debug("connections were still open at the end")
+
+    def _application(self) -> Application:
+        pages: list[tuple[str, type[Page]]] = [
+            (self._site.telemetry_path, MetricsPage),
+            ("/-/healthy", HealthyPage),
+            ("/-/ready", ReadyPage),
+            ("/", RootPage),
+        ]
+        return Application(
+            [(re.escape(path), page) for path, page in pages],
+            default_handler_class=Page,
+            log_function=lambda _page: None,
+            site=self._site,
+        )
+
+    def _renew(self, server: ClientsServer) -> None:
+        """Take up a changed configuration or certificate. What is wrong is logged once and the old stays in use."""
+        config = self._site.config
+        if config.current_stamps() == config.stamps:
+            return
+        try:
+            renewed = read_web_config(config.path)
+        except WrongSettingError as error:
+            self._tell(str(error))
+            return
+        if (renewed.ssl_context is None) != (config.ssl_context is None):
+            self._tell(f"{config.path} turns TLS on or off, which takes a restart of the exporter")
+            return
+        self._told = ""
+        self._site.config = renewed
+        server.ssl_options = renewed.ssl_context
+        log.info("web configuration taken up anew", extra={"path": config.path})
+
+    def _tell(self, problem: str) -> None:
+        if problem != self._told:
+            self._told = problem
+            log.warning("changed web configuration is wrong, the old one stays in use", extra={"error": problem})
+
+    def _survive(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """Take what no page and no connection took: out of descriptors, or a fault of ours."""
+        error = context.get("exception")
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            # A connection that can't be accepted keeps the loop spinning; make room, or wait for others to.
+            if not self._site.clients.drop_first():
+                time.sleep(0.05)
+        elif self._site.flood.passes("loop"):
+            what = f"{type(error).__name__}: {error}" if error else str(context.get("message"))
+            log.error("web server failed to handle a connection", extra={"error": what[:200]})
+
+
+def _listen(host: str, port: int) -> list[socket.socket]:
+    """Bind in the caller's thread, so that a wrong address ends the start with a sentence."""
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        return bind_sockets(port, host or None, backlog=BACKLOG)
+    except (OSError, OverflowError, UnicodeError) as error:
+        raise WrongSettingError(f"--web.listen-address is {address}, {_why_not(error)}") from None
+
+
+def _why_not(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    if isinstance(error, socket.gaierror):
+        return "whose host has no address: use an address of this machine, as 127.0.0.1, or none for all of them"
+    if number == errno.EADDRINUSE:
+        return "which another program listens on: end that one or choose another port"
+    if number == errno.EADDRNOTAVAIL:
+        return "which is no address of this machine: use one that is, as 127.0.0.1, or none for all of them"
+    if number == errno.EACCES:
+        return "which this user may not listen on: choose a port above 1023"
+    return f"which can't be listened on ({error}): choose another"

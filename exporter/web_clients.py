@@ -1,0 +1,108 @@
+"""Who is connected to the web server, and for how long they may stay silent, slow or deaf."""
+
+from __future__ import annotations
+
+import math
+import resource
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+from tornado.httpserver import HTTPServer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from tornado.http1connection import HTTP1ServerConnection
+    from tornado.iostream import IOStream
+
+MAX_CONNECTIONS = 512
+"""Leaves most of the first 1,024 descriptors, the only ones that select() takes, to the rest of the process."""
+FIRST_REQUEST_SECONDS = 10.0
+"""From the connection to the end of its first request, the TLS handshake included."""
+KEEP_ALIVE_SECONDS = 75.0
+"""From one request to the end of the next: longer than usual scrape intervals, so that Prometheus stays connected."""
+ANSWER_SECONDS = 10.0
+"""For taking an answer."""
+
+
+def max_connections() -> int:
+    """Return how many connections the descriptors of this process allow."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return MAX_CONNECTIONS if soft == resource.RLIM_INFINITY else max(1, min(MAX_CONNECTIONS, soft // 2))
+
+
+@dataclass(slots=True)
+class _Client:
+    close_at: float
+    taken_by: float = math.inf
+
+
+class Clients:
+    """The open connections, the one silent for longest first. Used by the server's thread alone.
+
+    At the limit a newcomer takes the place of the first, so strangers who only hold connections never keep a scrape
+    out.
+    """
+
+    def __init__(self, limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._limit = limit
+        self._monotonic = monotonic
+        self._clients: dict[IOStream, _Client] = {}
+
+    def __len__(self) -> int:
+        return len(self._clients)
+
+    def came(self, stream: IOStream) -> None:
+        """Take in a connection that was accepted."""
+        while len(self._clients) >= self._limit:
+            self.drop_first()
+        self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
+
+    def asked(self, stream: IOStream) -> None:
+        """Note that a whole request arrived."""
+        if self._clients.pop(stream, None) is not None:
+            now = self._monotonic()
+            self._clients[stream] = _Client(close_at=now + KEEP_ALIVE_SECONDS, taken_by=now + ANSWER_SECONDS)
+
+    def left(self, stream: IOStream) -> None:
+        """Forget a connection that was closed, by either side."""
+        self._clients.pop(stream, None)
+
+    def drop_first(self) -> bool:
+        """Close the connection that was silent for longest; False where there is none."""
+        stream = next(iter(self._clients), None)
+        if stream is None:
+            return False
+        del self._clients[stream]
+        stream.close()
+        return True
+
+    def drop_late(self) -> None:
+        """Close the connections whose time is over."""
+        now = self._monotonic()
+        late = [
+            stream
+            for stream, client in self._clients.items()
+            if now >= client.close_at or (now >= client.taken_by and stream.writing())
+        ]
+        for stream in late:
+            self.left(stream)
+            stream.close()
+
+
+class ClientsServer(HTTPServer):
+    """Tornado's server, telling `clients` (set right after construction) who comes and who leaves."""
+
+    clients: Clients
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        """Take a new connection, before its TLS handshake."""
+        self.clients.came(stream)
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: object) -> None:
+        """Forget a connection."""
+        super().on_close(server_conn)
+        self.clients.left(cast("HTTP1ServerConnection", server_conn).stream)
