@@ -1,0 +1,59 @@
+ARG PYTHON=3.13
+
+FROM python:${PYTHON}-slim AS dependencies
+ARG PYTHON
+ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
+WORKDIR /src
+COPY requirements/build.txt requirements/runtime.txt requirements/
+RUN python -m venv /build \
+ && /build/bin/pip install --require-hashes --only-binary :all: --requirement requirements/build.txt
+# Of botocore's descriptions of 400 services only those are kept that are ever asked: SQS, and where credentials come from.
+# Bytecode is left out: it would add a third, and the image is started seldom.
+RUN python -m venv --without-pip /app \
+ && /build/bin/pip --python /app/bin/python install --no-compile --require-hashes --only-binary :all: \
+      --requirement requirements/runtime.txt \
+ && cd /app/lib/python${PYTHON}/site-packages \
+ && find botocore/data -mindepth 1 -maxdepth 1 -type d \
+      ! -name sqs ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} + \
+ && rm -r boto3/data boto3/examples
+
+FROM dependencies AS project
+ARG PYTHON
+COPY pyproject.toml README.md LICENSE ./
+COPY exporter/ exporter/
+RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
+ && /build/bin/pip --python /app/bin/python install --no-index --no-deps \
+      --target /project/lib/python${PYTHON}/site-packages /wheels/*.whl \
+ && mv /project/lib/python${PYTHON}/site-packages/bin /project/bin \
+ && install -d -o 10001 -g 10001 -m 0750 /data
+
+FROM python:${PYTHON}-slim
+COPY --from=dependencies /app /app
+COPY --from=project /project /app
+COPY --from=project --chown=10001:10001 /data /data
+
+ENV PATH=/app/bin:$PATH \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    EXPORTER_LEDGER__PATH=/data/ledger.db \
+    EXPORTER_LOG__FORMAT=json \
+    EXPORTER_WEB__LISTEN_ADDRESS=:9797
+USER 10001:10001
+VOLUME /data
+EXPOSE 9797
+# Asks the loop itself; not through a proxy. With TLS or another port in use, set a health check of your own.
+HEALTHCHECK --interval=30s --timeout=5s --start-period=30s CMD ["python", "-c", \
+  "from urllib import request; request.build_opener(request.ProxyHandler({})).open('http://127.0.0.1:9797/-/healthy', timeout=4)"]
+ENTRYPOINT ["sqs-event-exporter"]
+CMD ["run"]
+
+ARG VERSION=0.1.0
+ARG REVISION=unknown
+ENV SQS_EVENT_EXPORTER_REVISION=${REVISION}
+LABEL org.opencontainers.image.title="sqs-event-exporter" \
+      org.opencontainers.image.description="Counts the events in an Amazon SQS queue, each exactly once, and shows the counts to Prometheus, Grafana and stdout." \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.source="https://github.com/sqs-event-exporter/sqs-event-exporter" \
+      org.opencontainers.image.documentation="https://github.com/sqs-event-exporter/sqs-event-exporter#readme" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}"
