@@ -40,6 +40,7 @@ ERROR_REASONS = (
 RELEASED_REASONS = (
     "commit_failed",  # the commit's outcome was unknown, and the deliveries turned out not to be on disk
     "ledger_unavailable",  # they arrived while the ledger could not be written
+    "malformed",  # without a usable id, receipt handle, body or MD5
     "md5_mismatch",  # the body is not what SQS says it sent
 )
 """Why a delivery is left to expire uncounted; the known ones are shown at 0 from the start."""
