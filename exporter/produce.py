@@ -10,7 +10,6 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from random import Random
 from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import (
@@ -145,8 +144,7 @@ def produce(  # noqa: PLR0913 - they are the command's options
     what was sent until then.
     """
     account = account or Account()
-    sample = Random(seed)  # noqa: S311 - a sample, no secret
-    stream = messages(sample, invalid_fraction=invalid_fraction, duplicate_fraction=duplicate_fraction)
+    stream = messages(seed, invalid_fraction=invalid_fraction, duplicate_fraction=duplicate_fraction)
     if count is not None:
         stream = islice(stream, count)
     schedule = _Schedule(rate)

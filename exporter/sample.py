@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import time
 from dataclasses import dataclass, replace
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from exporter.event import NANO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from random import Random
 
 TYPES = ("pageview", "added-to-basket", "purchase")
 MIX = (3, 2, 1)
@@ -33,13 +33,14 @@ class Message:
 
 
 def messages(
-    sample: Random,
+    seed: int | None,
     *,
     invalid_fraction: float,
     duplicate_fraction: float,
     now: Callable[[], float] = time.time,
 ) -> Iterator[Message]:
-    """Make messages without end; but for the timestamps, the same `sample` makes the same ones."""
+    """Make messages without end; but for the timestamps, the same seed makes the same ones."""
+    sample = Random(seed)  # noqa: S311 - a sample, no secret
     previous: Message | None = None
     while True:
         if previous is not None and sample.random() < duplicate_fraction:
