@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -35,6 +36,7 @@ from botocore.utils import get_environ_proxies
 
 from exporter.errors import QueueUnavailableError, WrongSettingError
 from exporter.sqs import Credentials, Target
+from exporter.sqs.reasons import reason_of_error
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -53,35 +55,6 @@ _NO_CREDENTIALS = (
     SSOError,
     TokenRetrievalError,
 )
-
-_REASONS_BY_CODE = {
-    "AccessDenied": "access_denied",
-    "AccessDeniedException": "access_denied",
-    "AuthFailure": "credentials",
-    "ExpiredToken": "credentials",
-    "ExpiredTokenException": "credentials",
-    "IncompleteSignature": "credentials",
-    "InvalidAddress": "queue_not_found",
-    "InvalidClientTokenId": "credentials",
-    "InvalidSecurity": "credentials",
-    "InvalidSignatureException": "credentials",
-    "MissingAuthenticationToken": "credentials",
-    "NonExistentQueue": "queue_not_found",
-    "OverLimit": "over_limit",
-    "QueueDoesNotExist": "queue_not_found",
-    "RequestExpired": "clock_skew",
-    "RequestInTheFuture": "clock_skew",
-    "RequestLimitExceeded": "throttled",
-    "RequestThrottled": "throttled",
-    "RequestTimeTooSkewed": "clock_skew",
-    "SignatureDoesNotMatch": "credentials",
-    "SlowDown": "throttled",
-    "ThrottledException": "throttled",
-    "Throttling": "throttled",
-    "ThrottlingException": "throttled",
-    "TooManyRequestsException": "throttled",
-    "UnrecognizedClientException": "credentials",
-}
 
 _WAYS_OUT = {
     "access_denied": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
@@ -228,17 +201,15 @@ def _reason_of_answer(error: ClientError) -> str:
         return "credentials"
     said = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = re.split(r"[.#]", said.get("Code", ""))[-1]
-    reason = _REASONS_BY_CODE.get(code)
-    if reason == "credentials" and re.search("Signature (expired|not yet current)", said.get("Message", "")):
-        return "clock_skew"
-    if reason is not None:
+    code = said.get("Code", "")
+    reason = reason_of_error(status, [code], said.get("Message", ""))
+    if reason != "request":
         return reason
-    if code.startswith("Kms"):
-        return "kms"
-    by_status = {403: "access_denied", 429: "throttled"}
-    by_class = {3: "redirect", 5: "server"}
-    return by_status.get(status) or by_class.get(status // 100, "request")
+    if code == "InvalidAddress":
+        return "queue_not_found"
+    if status == HTTPStatus.FORBIDDEN:
+        return "access_denied"
+    return "redirect" if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST else reason
 
 
 def _detail(error: Exception) -> str:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from exporter.errors import QueueUnavailableError
     from exporter.sqs import Target
 
-__all__ = ["Connection", "Housekeeping", "Listener", "connect", "queue_name_of"]
+__all__ = ["Connection", "Housekeeping", "Listener", "attributes_of", "connect", "queue_name_of"]
 
 CREDENTIALS_SECONDS = 5.0
 """How often credentials are looked at; botocore asks AWS for new ones only when they are about to expire."""
@@ -170,7 +170,7 @@ class Housekeeping:
                 )
             return self._attributes or self._assumed_attributes(url), None
         self._attributes_denied = False
-        return _attributes_of(self._name, said), _depth_of(said)
+        return attributes_of(self._name, said), _depth_of(said)
 
     def _assumed_attributes(self, url: str) -> QueueAttributes:
         meta = self._connection.client.meta
@@ -220,7 +220,8 @@ class Housekeeping:
             self._listener.queue_waiting(problem)
 
 
-def _attributes_of(name: str, said: Mapping[QueueAttributeNameType, str]) -> QueueAttributes:
+def attributes_of(name: str, said: Mapping[QueueAttributeNameType, str]) -> QueueAttributes:
+    """Read what GetQueueAttributes said of the queue. Raises KeyError or ValueError where that is not what SQS says."""
     visibility_timeout_seconds = _number(said, "VisibilityTimeout")
     policy = said.get("RedrivePolicy")
     return QueueAttributes(
