@@ -70,7 +70,6 @@ class ProduceOptions(Group):
 EVERY = frozenset(place.setting.key for place in places(Settings))
 SHARED = frozenset({"queue", "config.file", "log.level", "log.format"})
 DEFAULT_RATE = 10.0
-DEMO_QUEUE = "demo"
 DEMO_INTERVAL = "2s"
 COMMANDS = {
     "run": Command("count the events of a queue", EVERY),
@@ -123,28 +122,28 @@ def _main(arguments: Sequence[str]) -> int:
     logs.configure(settings.log.level, settings.log.format)
     if isinstance(options, ProduceOptions):
         return _produce(settings.queue, options)
-    from exporter import app
+    from exporter import app, inspection
 
     if isinstance(options, PeekOptions):
-        return app.peek(settings, count=options.count)
-    return app.check(settings) if invocation.command == "check" else app.run(settings)
+        return inspection.peek(settings, count=options.count)
+    return inspection.check(settings) if invocation.command == "check" else app.run(settings)
 
 
 def _demo(invocation: Invocation) -> int:
+    from exporter import app, demo
+
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as directory:
         settings = read_settings(
             invocation.settings,
             os.environ,
             defaults={
-                "queue": DEMO_QUEUE,
+                "queue": demo.QUEUE,
                 "ledger.path": str(Path(directory, "ledger.db")),
                 "summary.interval": DEMO_INTERVAL,
             },
             flag_only=COMMANDS["demo"].flag_only,
         )
         logs.configure(settings.log.level, settings.log.format)
-        from exporter import app
-
         return app.demo(settings)
 
 
