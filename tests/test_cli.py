@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from exporter import cli
+from exporter.command_line import read_command_line
 from exporter.setting import places
 from exporter.settings import Settings
 
@@ -125,7 +126,7 @@ def test_what_is_wrong_is_said_in_one_sentence(
 
 def test_a_switch_needs_no_value() -> None:
     """`--until-empty` alone is `--until-empty=true`; `=false` takes back what a file says."""
-    read = cli.read_command_line(["run", "--until-empty", "--events.require-timestamp=false"], cli.COMMANDS)
+    read = read_command_line(["run", "--until-empty", "--events.require-timestamp=false"], cli.COMMANDS)
     assert read is not None
     assert read.settings == {"until-empty": "true", "events.require-timestamp": "false"}
 

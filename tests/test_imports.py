@@ -50,7 +50,7 @@ def place_of(module: str) -> tuple[int, str]:
 
 def imported_by(source: str) -> set[str]:
     """Return the package's modules that the source imports, anywhere in it and if only for its types."""
-    names = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             names.update(alias.name for alias in node.names)
