@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+import threading
 import tomllib
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import botocore
 import pytest
@@ -14,6 +20,9 @@ import yaml
 from exporter.sample import TYPES
 from exporter.setting import VARIABLE_PREFIX, places
 from exporter.settings import Settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parent.parent
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -27,6 +36,27 @@ PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "prometheus.yml").read_text(
 def step(instruction: str) -> list[str]:
     """Return what stands after the instruction, for each time it is there."""
     return [text for name, text in STEPS if name == instruction]
+
+
+@contextmanager
+def answering(status: int) -> Iterator[int]:
+    """Serve one status to every request; gives the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            assert self.path == "/-/healthy"
+            self.send_response(status)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        yield server.server_port
+        server.shutdown()
+        thread.join()
 
 
 def test_dependencies_are_installed_by_hash_and_before_the_exporter_is_copied() -> None:
@@ -50,11 +80,16 @@ def test_the_image_runs_as_a_numbered_user_and_takes_signals_itself() -> None:
 
 
 def test_the_health_check_needs_nothing_that_the_image_lacks() -> None:
-    """It asks the loop with Python's own library, and not through a proxy."""
+    """The image's own check, run as it stands, tells a healthy exporter from one that is not, and from none."""
     (check,) = step("HEALTHCHECK")
-    assert '"python"' in check
-    assert "/-/healthy" in check
-    assert "ProxyHandler({})" in check
+    command: list[str] = json.loads(check[check.index("[") :])
+    assert command[:2] == ["python", "-ISc"]
+    for status, healthy in ((200, True), (503, False)):
+        with answering(status) as port:
+            program = command[2].replace("9797", str(port))
+            assert (subprocess.run([sys.executable, "-ISc", program], check=False).returncode == 0) is healthy
+    done = subprocess.run([sys.executable, "-ISc", program], check=False, capture_output=True)
+    assert done.returncode != 0
 
 
 def test_the_image_says_what_it_is() -> None:
