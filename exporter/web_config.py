@@ -157,7 +157,9 @@ def _explain(error: ErrorDetails) -> tuple[tuple[int | str, ...], str]:
         return place[:-1], f"lacks {place[-1]}"
     if error["type"] == "value_error":
         return place, str(error["ctx"]["error"])
-    return place, f"is wrong: {error['msg'].lower().replace('input ', 'it ')}"
+    if error["type"] in {"model_type", "dict_type"}:
+        return place, "is not a mapping: write keys with their values"
+    return place, f"is wrong: {error['msg'].replace('Input ', 'it ')}"
 
 
 class _Loader(yaml.SafeLoader):
