@@ -24,9 +24,6 @@ NOTHING_RELEASED: Mapping[str, int] = MappingProxyType({})
 _REQUIRED = ("MessageId", "ReceiptHandle", "Body", "MD5OfBody")
 _NAMES_OF_ERRORS = frozenset({"__type", "code", "error", "errors", "message"})
 _SENDER_FAULT, _OWN_FAULT = 400, 500
-_DIGITS_OF_A_TIMESTAMP = 15
-"""Milliseconds of the next 30,000 years; longer numbers are no timestamps."""
-
 
 Operation = Literal["receive", "delete"]
 
@@ -251,11 +248,13 @@ def _delivery(entry: Any) -> _Delivery | None:  # noqa: ANN401 - whatever a JSON
     return delivery
 
 
-def _seconds(timestamp: str | int | None) -> float | None:
-    text = str(timestamp)
-    if len(text) > _DIGITS_OF_A_TIMESTAMP or not (text.isascii() and text.isdecimal()):
+def _seconds(milliseconds: str | int | None) -> float | None:
+    if milliseconds is None:
         return None
-    return int(text) / 1000
+    try:
+        return int(milliseconds) / 1000
+    except (ValueError, OverflowError):
+        return None
 
 
 def _refuse_hidden_error(data: bytes) -> None:

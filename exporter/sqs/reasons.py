@@ -34,7 +34,7 @@ _NAMES = {
         "UnrecognizedClient",
     ),
     "over_limit": ("OverLimit",),
-    "queue_not_found": ("NonExistentQueue", "QueueDoesNotExist"),
+    "queue_not_found": ("InvalidAddress", "NonExistentQueue", "QueueDoesNotExist"),
     "server": ("InternalError", "InternalFailure", "InternalServerError", "ServiceUnavailable"),
     "throttled": (
         "BandwidthLimitExceeded",

@@ -20,13 +20,12 @@ if TYPE_CHECKING:
 CONNECT_TIMEOUT_SECONDS = 3
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
-_EPOLL_OF_POLL = {
+_EVENTS = {
     pycurl.POLL_NONE: 0,
-    pycurl.POLL_IN: select.EPOLLIN,
-    pycurl.POLL_OUT: select.EPOLLOUT,
-    pycurl.POLL_INOUT: select.EPOLLIN | select.EPOLLOUT,
+    pycurl.POLL_IN: select.POLLIN,
+    pycurl.POLL_OUT: select.POLLOUT,
+    pycurl.POLL_INOUT: select.POLLIN | select.POLLOUT,
 }
-_READABLE = select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR
 
 
 class Transfer(NamedTuple):
@@ -41,13 +40,11 @@ class Transfers:
     """The requests in flight, and the connections kept alive between them."""
 
     def __init__(self, max_connections: int) -> None:
+        """Keep at most so many connections, in use or idle; one that is over closes when its transfer ends."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)
-        self._multi.setopt(pycurl.M_TIMERFUNCTION, self._set_timer)
-        self._poll = select.epoll()
-        self._watched: set[int] = set()
-        self._timer_at = math.inf
+        self._poll = select.poll()
         self._in_flight = 0
 
     def start(self, handle: pycurl.Curl) -> None:
@@ -68,32 +65,30 @@ class Transfers:
         """
         end = time.monotonic() + timeout_seconds
         ended: list[Transfer] = []
-        pause_seconds = 0.0
+        pause_ms = 0
         while True:
             running = self._in_flight
-            events = self._poll.poll(pause_seconds)
-            for descriptor, mask in events:
-                ready = (pycurl.CSELECT_IN if mask & _READABLE else 0) | (
-                    pycurl.CSELECT_OUT if mask & select.EPOLLOUT else 0
-                )
-                _, running = self._multi.socket_action(descriptor, ready)
-            now = time.monotonic()
-            if now >= self._timer_at:
-                self._timer_at = math.inf
+            ready = self._poll.poll(pause_ms)
+            for descriptor, events in ready:
+                readable = 0 if events == select.POLLOUT else pycurl.CSELECT_IN
+                writable = pycurl.CSELECT_OUT if events & select.POLLOUT else 0
+                _, running = self._multi.socket_action(descriptor, readable | writable)
+            timer_ms = self._multi.timeout()
+            if timer_ms == 0:
                 _, running = self._multi.socket_action(pycurl.SOCKET_TIMEOUT, 0)
-            elif not events:
-                if ended or now >= end:
+            elif not ready:
+                left_ms = math.ceil((end - time.monotonic()) * 1000)
+                if ended or left_ms <= 0:
                     return ended
-                pause_seconds = min(end, self._timer_at) - now
+                pause_ms = left_ms if timer_ms < 0 else min(left_ms, timer_ms)
                 continue
-            pause_seconds = 0.0
+            pause_ms = 0
             if running < self._in_flight:
                 self._take_ended(ended)
 
     def close(self) -> None:
         """Close all connections; to be called when nothing is in flight."""
         self._multi.close()
-        self._poll.close()
 
     def _take_ended(self, ended: list[Transfer]) -> None:
         _, whole, broken = self._multi.info_read()
@@ -107,17 +102,9 @@ class Transfers:
 
     def _watch(self, what: int, descriptor: int, _multi: pycurl.CurlMulti, _data: object) -> None:
         if what == pycurl.POLL_REMOVE:
-            if descriptor in self._watched:
-                self._watched.remove(descriptor)
-                self._poll.unregister(descriptor)
-        elif descriptor in self._watched:
-            self._poll.modify(descriptor, _EPOLL_OF_POLL[what])
+            self._poll.unregister(descriptor)
         else:
-            self._watched.add(descriptor)
-            self._poll.register(descriptor, _EPOLL_OF_POLL[what])
-
-    def _set_timer(self, timeout_ms: int) -> None:
-        self._timer_at = math.inf if timeout_ms < 0 else time.monotonic() + timeout_ms / 1000
+            self._poll.register(descriptor, _EVENTS[what])
 
 
 def handle_for(target: Target, user_agent: str) -> pycurl.Curl:
