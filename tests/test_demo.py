@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 PROGRAM = """
 import signal, sys
 from exporter import demo
-signal.signal(signal.SIGINT, signal.SIG_IGN)
 with demo.running() as running:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     print(running.connection.endpoint_url, flush=True)
     sys.stdin.readline()
     print(bool(running.connection.queue_url("events")), flush=True)

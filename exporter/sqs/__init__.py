@@ -44,7 +44,8 @@ class Target:
     region: str
     queue_url: str
     credentials: Credentials
-    proxy_url: str | None = None
+    proxy_url: str | None = field(default=None, repr=False)
+    """Not shown by `repr`, because it can hold a password."""
     ca_bundle: str | None = None
     """Path of the CA certificates; None: certifi's or botocore's own."""
     verify_tls: bool = True
