@@ -15,7 +15,9 @@ clock), and, while unsettled, for the queue's retention.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from hashlib import blake2b
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
@@ -44,6 +46,18 @@ RELEASED_REASONS = (
     "md5_mismatch",  # the body is not what SQS says it sent
 )
 """Why a delivery is left to expire uncounted; the known ones are shown at 0 from the start."""
+
+_is_uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+
+
+def remembered_id(message_id: str) -> bytes:
+    """Turn a MessageId into the 16 bytes it is remembered by: the UUID's, or a BLAKE2b digest where it is none.
+
+    Only the canonical lower-case form is taken for a UUID, so that no two ids become one.
+    """
+    if _is_uuid(message_id):
+        return bytes.fromhex(message_id.replace("-", ""))
+    return blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)

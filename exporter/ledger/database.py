@@ -1,0 +1,144 @@
+"""The open file: one connection, alone, its transactions and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from exporter import failpoint
+from exporter.ledger.schema import APPLICATION_ID, TABLES, VERSION, failure, failures_of, sqlite_failure
+from exporter.ledger.wal import lost_transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.errors import LedgerError
+
+CHECKPOINT_PAGES = 1_000
+"""How long the write-ahead log grows, about 4 MB: a checkpoint takes some milliseconds."""
+
+_PRAGMAS = (
+    "locking_mode=EXCLUSIVE",  # before the first access, so that no shared memory is used and nobody else gets in
+    "journal_mode=WAL",
+    "synchronous=FULL",  # NORMAL: a power cut may undo a commit whose messages are deleted already
+    "fullfsync=ON",  # macOS' fsync does not reach the disk
+    "wal_autocheckpoint=0",  # it would hide a checkpoint's failure; the ledger does its own
+    "cell_size_check=ON",
+    "trusted_schema=OFF",
+)
+
+
+class Database:
+    """An existing ledger, opened by nobody else, and checked. Raises LedgerError."""
+
+    def __init__(self, path: str, lock_timeout_seconds: float) -> None:
+        self._path = path
+        self._log_pages = 0
+        with failures_of(path):
+            self.connection = _connect(path, lock_timeout_seconds)
+            try:
+                self._files = self._identify()
+            except OSError:
+                self.close()
+                raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing; LedgerError where that is not known to be done."""
+        with failures_of(self._path):
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                yield self.connection
+                self._require_same_files()
+                failpoint.reach("in_commit")
+                self.connection.execute("COMMIT")
+            except BaseException:
+                # After some errors SQLite has rolled back by itself, and a statement would be a transaction of its own.
+                if self.connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self.connection.execute("ROLLBACK")
+                raise
+
+    def checkpoint_after(self, pages: int) -> LedgerError | None:
+        """Checkpoint when `pages` more fill the log; a failure undoes no commit, and is returned for the next one.
+
+        On a full disk the log may still have room: that is found out by the commits.
+        """
+        self._log_pages += pages
+        if self._log_pages < CHECKPOINT_PAGES:
+            return None
+        self._log_pages = 0
+        failpoint.reach("in_checkpoint")
+        try:
+            _checkpoint(self.connection)
+        except sqlite3.Error as error:
+            found = sqlite_failure(self._path, error)
+            return None if found.reason == "full" else found
+        return None
+
+    def close(self) -> None:
+        """Close; whatever fails then is found again at the next opening."""
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.close()
+
+    def _require_same_files(self) -> None:
+        try:
+            same = self._identify() == self._files
+        except OSError as error:
+            raise failure(self._path, "io_error", error.strerror or str(error)) from error
+        if not same:
+            raise failure(self._path, "io_error", "it was replaced while in use")
+
+    def _identify(self) -> tuple[int, int, int]:
+        database, log = os.stat(self._path), os.stat(f"{self._path}-wal")  # noqa: PTH116 - each commit pays for it
+        return database.st_dev, database.st_ino, log.st_ino
+
+
+def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
+    """Open an existing ledger, alone, and check that it is one and whole. Raises LedgerError."""
+    if not Path(path).is_file():
+        raise failure(path, "unreadable", "it is not a regular file")
+    if Path(path).stat().st_size == 0:
+        raise failure(path, "corrupt", "it is empty")
+    if lost_transactions(f"{path}-wal"):
+        raise failure(path, "corrupt", "its write-ahead log")
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=lock_timeout_seconds)
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        connection.execute("BEGIN IMMEDIATE")
+        _check(connection, path)
+        connection.execute("COMMIT")
+        # Rewrites what an earlier process left in the log: after a failed fsync it may be in the page cache alone.
+        _checkpoint(connection, "TRUNCATE")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, path: str) -> None:
+    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID:
+        raise failure(path, "unreadable", "it is no ledger but another program's database")
+    if version > VERSION:
+        raise failure(path, "newer_schema", f"schema {version}, this one knows {VERSION}")
+    tables = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    if version != VERSION or tables != TABLES:
+        raise failure(path, "corrupt", "its tables are not a ledger's")
+    ((found,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+    if found != "ok":
+        raise failure(path, "corrupt", str(found).splitlines()[-1])
+
+
+def _checkpoint(connection: sqlite3.Connection, mode: str = "PASSIVE") -> None:
+    """Move the write-ahead log into the database. PASSIVE lets the log be overwritten in place: half the fsync time."""
+    busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("the checkpoint could not finish")
