@@ -116,23 +116,22 @@ def _decode_object(body: bytes) -> _Fields:
         raise InvalidEvent("not_an_object") from None
 
 
-_MARK = "\ufdd0".encode()
-"""A noncharacter: nobody writes it, and one who does all the same makes the body no more than twice as long."""
+_MARK = "\ufdd0".encode()  # a noncharacter: hardly anybody writes it
 
 
 def _hide_surrogates(body: bytes) -> bytes:
     r"""Turn the escape of a surrogate, such as \ud800, into a mark and the escape of an ordinary character.
 
     The grammar of JSON allows half a pair (RFC 8259, section 8.2) and other producers write it, but msgspec refuses it
-    even in a key that nobody reads. Escaped backslashes and the mark itself are spelled out first, so that each
-    backslash begins an escape and each mark is ours.
+    even in a key that nobody reads. Escaped backslashes are spelled out first, so that each backslash begins an
+    escape; a mark that is in the body gets a space, which no mark before an escape has.
     """
-    spelled_out = body.replace(rb"\\", rb"\u005c").replace(_MARK, rb"\ufdd0")
-    return spelled_out.replace(rb"\ud", _MARK + rb"\u0").replace(rb"\uD", _MARK + rb"\u0")
+    unambiguous = body.replace(rb"\\", rb"\u005c").replace(_MARK, _MARK + b" ")
+    return unambiguous.replace(rb"\ud", _MARK + rb"\u0").replace(rb"\uD", _MARK + rb"\u0")
 
 
 def _show_surrogates(text: msgspec.Raw) -> bytes:
-    return bytes(text).replace(_MARK + rb"\u0", rb"\ud")
+    return bytes(text).replace(_MARK + rb"\u0", rb"\ud").replace(_MARK + b" ", _MARK)
 
 
 # The caches below hold what events have in common: few types, the same second, the same prices. Their keys are short,

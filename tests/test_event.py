@@ -13,7 +13,7 @@ import pytest
 from event_reference import reference, reference_nano
 from hostile import CASES, NOW_SECONDS, ONE, Case, large_cases
 from hostile_strategies import bodies, number_texts
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from exporter.errors import InvalidEvent
@@ -22,7 +22,13 @@ from exporter.event import NANO, REASONS, Event, parse
 MAX_CPU_SECONDS = 0.05
 MAX_MEMORY_BYTES = 16 * 1024 * 1024
 
-repeatable = settings(derandomize=True, deadline=None, database=None, max_examples=200)
+repeatable = settings(
+    derandomize=True,
+    database=None,
+    max_examples=100,
+    deadline=None,  # a busy machine is not a finding
+    suppress_health_check=[HealthCheck.too_slow],
+)
 
 
 def outcome(body: bytes, *, require_timestamp: bool = False) -> Event | str:
@@ -50,31 +56,27 @@ def test_a_short_body_becomes_what_the_format_says(case: Case) -> None:
     assert outcome(case.body) == case.outcome
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_the_second_opinion_agrees_about_a_short_body(case: Case) -> None:
-    """The reference that the generated bodies are held against is right about the corpus."""
-    assert reference(case.body) == case.outcome
+def test_the_second_opinion_agrees_about_the_short_bodies() -> None:
+    """The reference that generated bodies are held against is right about the corpus."""
+    assert [case.name for case in CASES if reference(case.body) != case.outcome] == []
 
 
 def test_a_long_or_deep_body_becomes_what_the_format_says() -> None:
     """Each body of up to 1 MiB, or nested 100,000 deep, becomes its event or is rejected; none ends the process."""
-    wrong = {case.name: outcome(case.body) for case in large_cases() if outcome(case.body) != case.outcome}
-    assert wrong == {}
+    assert [case.name for case in large_cases() if outcome(case.body) != case.outcome] == []
 
 
 def test_no_body_takes_more_than_50_ms_of_cpu() -> None:
-    """The dearest body of the corpus stays below the limit."""
-    assert {case.name: spent for case in large_cases() if (spent := cpu_seconds(case.body)) > MAX_CPU_SECONDS} == {}
+    """The dearest body of the corpus stays below the limit, in one of five attempts: a busy machine adds to each."""
+    too_dear = [case.name for case in large_cases() if all(cpu_seconds(case.body) > MAX_CPU_SECONDS for _ in range(5))]
+    assert too_dear == []
 
 
 def cpu_seconds(body: bytes) -> float:
-    """Return the least of three measurements: what the others add is the machine's."""
-    spent = []
-    for _ in range(3):
-        start = time.thread_time()
-        outcome(body)
-        spent.append(time.thread_time() - start)
-    return min(spent)
+    """Return how long this thread worked while `body` was read."""
+    start = time.thread_time()
+    outcome(body)
+    return time.thread_time() - start
 
 
 def test_no_body_takes_more_than_16_mib_of_memory() -> None:
@@ -99,9 +101,7 @@ def peak_bytes(body: bytes) -> int:
 def test_what_is_remembered_of_strangers_is_bounded() -> None:
     """Types, values and timestamps that never come back leave less than 8 MiB behind."""
     bodies_of_strangers = (
-        json.dumps(
-            {"type": f"{n}".rjust(128, "é"), "value": f"{n}.{'1' * 20}", "occurred_at": f"{n}".rjust(30)}
-        ).encode()
+        json.dumps({"type": f"{n:é>128}", "value": f"{n}.{'1' * 1000}", "occurred_at": f"{n:>3000}"}).encode()
         for n in range(20_000)
     )
     tracemalloc.start()
@@ -158,6 +158,17 @@ def test_every_reason_is_in_the_corpus() -> None:
 def test_a_timestamp_is_read(occurred_at: str, seconds: float) -> None:
     """A date with a time of day is read in each form of ISO 8601; without an offset it is UTC."""
     assert outcome(body_at(occurred_at)) == Event("a", NANO, seconds)
+
+
+def test_a_timestamp_without_an_offset_is_utc_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time zone of the machine changes nothing."""
+    monkeypatch.setenv("TZ", "Asia/Kathmandu")
+    time.tzset()
+    try:
+        assert outcome(body_at("2020-10-06 10:02:04")) == Event("a", NANO, 1_601_978_524.0)
+    finally:
+        monkeypatch.undo()
+        time.tzset()
 
 
 UNREADABLE: list[object] = [
