@@ -3,32 +3,165 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry
-
-from exporter import __version__, demo, logs
+from exporter import logs
+from exporter.build import this_build
 from exporter.consumer import Consumer
 from exporter.instrumentation import Instrumentation
 from exporter.ledger.sqlite import SqliteLedger
-from exporter.metrics import Health, LedgerCollector
+from exporter.metrics import Health, LedgerCollector, new_registry
 from exporter.readiness import Readiness
 from exporter.recorder import Recorder
 from exporter.sqs.calls import Calls
-from exporter.sqs.queue import Housekeeping, make_client, queue_name_of
+from exporter.sqs.queue import Housekeeping, connect, queue_name_of
 from exporter.summary import Summary
 from exporter.web import LandingPage, WebServer
 from exporter.web_config import read_web_config
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import FrameType
 
-    from mypy_boto3_sqs import SQSClient
-
-    from exporter.settings import RunSettings
+    from exporter.settings import Settings
+    from exporter.sqs.queue import Connection
 
 log = logging.getLogger("exporter")
+
+DEMO_SHUTDOWN_SECONDS = 1.5
+"""Nobody who ends a demo waits for its last long poll."""
+
+
+def run(settings: Settings, connection: Connection | None = None) -> int:
+    """Count the queue's events until a signal comes, or until the queue is empty where that was asked for.
+
+    `connection` is for an SQS of one's own; without it AWS's own settings say which. Raises ExporterError.
+    """
+    logs.configure(settings.log.level, settings.log.format)
+    queue_name = queue_name_of(settings.queue)
+    connection = connection or connect()
+    web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
+
+    with ExitStack() as stopping:
+        ledger = SqliteLedger(
+            str(settings.ledger.path),
+            queue_name=queue_name,
+            types=settings.events.types,
+            max_types=settings.events.max_types,
+            window_seconds=settings.ledger.window_seconds,
+            max_ids=settings.ledger.max_ids,
+        )
+        stopping.callback(ledger.close)
+        registry = new_registry()
+        instrumentation = Instrumentation(Health(registry, queue_name), queue_name)
+        readiness = Readiness()
+        housekeeping = Housekeeping(connection, settings.queue, listener=instrumentation)
+        calls = Calls(max_connections=2 * settings.sqs.max_receives)
+        consumer = Consumer(
+            calls=calls,
+            recorder=Recorder(ledger, instrumentation, readiness),
+            housekeeping=housekeeping,
+            instrumentation=instrumentation,
+            readiness=readiness,
+            max_receives=settings.sqs.max_receives,
+            wait_seconds=settings.sqs.wait_seconds,
+            on_invalid=settings.sqs.on_invalid,
+            require_timestamp=settings.events.require_timestamp,
+            shutdown_timeout_seconds=settings.shutdown.timeout_seconds,
+            until_empty=settings.until_empty,
+        )
+        registry.register(
+            LedgerCollector(
+                queue_name,
+                snapshot=lambda: ledger.snapshot,
+                depth=lambda: housekeeping.depth,
+                ready=lambda: readiness.why_not() is None,
+                revision=this_build().revision,
+            ),
+        )
+        summary = Summary(lambda: ledger.snapshot, sys.stdout, settings.summary.interval_seconds)
+        web = WebServer(
+            registry,
+            host=settings.web.host,
+            port=settings.web.port,
+            telemetry_path=settings.web.telemetry_path,
+            created_timestamps=settings.web.created_timestamps,
+            web_config=web_config,
+            healthy=readiness.healthy,
+            ready=readiness.why_not,
+            page=lambda: LandingPage(
+                version=str(this_build()),
+                queues=(queue_name,),
+                state=readiness.why_not() or "Ready: receiving and counting.",
+            ),
+        )
+
+        web.start()
+        stopping.callback(web.stop)
+        stopping.callback(summary.stop)
+        _say_what_starts(settings, connection, ledger, web)
+        summary.start()
+        housekeeping.start()
+        stopping.callback(housekeeping.stop)
+        stopping.callback(calls.close)
+        with _signals(consumer):
+            consumer.run()
+        ledger.close()
+    return 0
+
+
+def demo(settings: Settings) -> int:
+    """Run on an SQS of the demo's own, with a producer. Raises ExporterError."""
+    from exporter.demo import running  # noqa: PLC0415 - what only the demo needs is not imported by a run
+
+    shutdown = settings.shutdown.model_copy(
+        update={"timeout_seconds": min(settings.shutdown.timeout_seconds, DEMO_SHUTDOWN_SECONDS)},
+    )
+    with running() as sqs:
+        return run(settings.model_copy(update={"queue": sqs.queue, "shutdown": shutdown}), sqs.connection)
+
+
+@contextmanager
+def _signals(consumer: Consumer) -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT stop the loop in order, and the second end the process at once."""
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        log.info("stopping", extra={"signal": signal.Signals(number).name})
+        consumer.stop()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteLedger, web: WebServer) -> None:
+    path = str(settings.ledger.path.absolute())
+    snapshot = ledger.snapshot
+    log.info(
+        "starting",
+        extra={
+            "version": this_build().version,
+            "revision": this_build().revision,
+            "queue": settings.queue,
+            "region": connection.region,
+            "endpoint": connection.endpoint_url,
+            "ledger": path,
+            "events_taken_up": snapshot.counted,
+            "types_taken_up": len(snapshot.types),
+            "messages_remembered": snapshot.messages,
+            "listening": web.url,
+        },
+    )
+    if ledger.is_new:
+        log.warning(
+            "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
+            extra={"ledger": path},
+        )

@@ -46,7 +46,7 @@ class Deletions:
         for _ in range(most):
             if not self._waiting:
                 return
-            batch = []
+            batch: list[Deletion] = []
             while self._waiting and len(batch) < BATCH_SIZE:
                 deletion = self._waiting.popleft()
                 if deletion.valid_until > now:

@@ -1,0 +1,7 @@
+"""Makes `python -m exporter` the same as `sqs-event-exporter`."""
+
+import sys
+
+from exporter.cli import main
+
+sys.exit(main())
