@@ -147,6 +147,7 @@ class _DeleteAnswer(msgspec.Struct, gc=False):
 
 _receive_decoder = msgspec.json.Decoder(_ReceiveAnswer)
 _delete_decoder = msgspec.json.Decoder(_DeleteAnswer)
+_object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def parse_receive(data: bytes) -> tuple[list[Message], Mapping[str, int]]:
@@ -259,5 +260,11 @@ def _seconds(milliseconds: str | int | None) -> float | None:
 
 def _refuse_hidden_error(data: bytes) -> None:
     """Raise where an object without messages is an error report with the wrong status rather than an empty answer."""
-    if data != b"{}" and any(name.lower() in _NAMES_OF_ERRORS for name in msgspec.json.decode(data, type=dict)):
-        raise MalformedAnswerError("an error report instead of an answer")
+    if data == b"{}":
+        return
+    try:
+        names = _object_decoder.decode(data)
+    except ValueError as error:
+        raise MalformedAnswerError("a field has no readable name") from error
+    if any(name.lower() in _NAMES_OF_ERRORS for name in names):
+        raise MalformedAnswerError("an error report instead of messages")
