@@ -4,7 +4,6 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Hashes are required of every file that is installed, and pip's own news is not wanted in between.
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 TEST_FLAGS ?=
@@ -46,12 +45,12 @@ upgrade: $(VENV)/dev.stamp ## Compile requirements/*.txt with the newest version
 
 .PHONY: audit
 audit: $(VENV)/dev.stamp ## Look for known vulnerabilities in what is locked
-	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements/dev.txt
+	$(BIN)/pip-audit --strict --require-hashes --disable-pip --requirement requirements/dev.txt
 
 .PHONY: sbom
 sbom: $(VENV)/dev.stamp ## Write what the exporter is made of to dist/sbom.json (CycloneDX)
 	mkdir -p dist
-	$(BIN)/pip-audit --require-hashes --disable-pip --requirement requirements/runtime.txt --format cyclonedx-json --output dist/sbom.json
+	$(BIN)/python requirements/sbom.py >dist/sbom.json
 
 .PHONY: clean
 clean: ## Remove the environment and what tools have left
