@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 TEST_FLAGS ?=
+FUZZ_SECONDS ?= 60
 
 .PHONY: help
 help: ## List the targets
@@ -30,6 +31,11 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 format: $(VENV)/dev.stamp ## Format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+.PHONY: fuzz
+fuzz: $(VENV)/dev.stamp ## Throw bytes at the parser for FUZZ_SECONDS (60); needs atheris, which is not locked
+	@$(BIN)/python -c 'import atheris' 2>/dev/null || { echo "atheris is missing: $(BIN)/pip install atheris" >&2; exit 1; }
+	$(BIN)/python fuzz/fuzz_parse.py -max_total_time=$(FUZZ_SECONDS)
 
 .PHONY: dashboard
 dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard anew

@@ -23,8 +23,7 @@ def component(name: str, version: str) -> dict[str, Any]:
     described: dict[str, Any] = {"type": "library", "name": name, "version": version}
     described |= {"bom-ref": package_url, "purl": package_url}
     try:
-        said = metadata(name)
-        licence = said["License-Expression"] if "License-Expression" in said else None
+        licence = metadata(name).json.get("license_expression")
     except PackageNotFoundError:
         licence = None
     return described | ({"licenses": [{"expression": licence}]} if licence else {})
