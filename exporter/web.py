@@ -11,7 +11,6 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from tornado.netutil import bind_sockets
 from tornado.web import Application
 
 from exporter.errors import ExporterError, WrongSettingError
@@ -188,11 +187,46 @@ class WebServer:
 
 def _listen(host: str, port: int) -> list[socket.socket]:
     """Bind in the caller's thread, so that a wrong address ends the start with a sentence."""
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    sockets: list[socket.socket] = []
     try:
-        return bind_sockets(port, host or None, backlog=BACKLOG)
+        for family, kind, protocol, _, address in sorted(
+            set(socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE))
+        ):
+            same_port = sockets[0].getsockname()[1] if sockets else port
+            one = _bound(family, kind, protocol, (address[0], same_port, *address[2:]))
+            if one is not None:
+                sockets.append(one)
+        if not sockets:
+            raise OSError(errno.EADDRNOTAVAIL, "no address")  # noqa: TRY301 - as the system says it of one address
     except (OSError, OverflowError, UnicodeError) as error:
-        raise WrongSettingError(f"--web.listen-address is {address}, {_why_not(error)}") from None
+        for one in sockets:
+            one.close()
+        address_text = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        raise WrongSettingError(f"--web.listen-address is {address_text}, {_why_not(error)}") from None
+    return sockets
+
+
+def _bound(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> socket.socket | None:
+    """Return a socket that listens; None for IPv6 where this machine has it switched off."""
+    try:
+        one = socket.socket(family, kind, protocol)
+    except OSError as error:
+        if error.errno == errno.EAFNOSUPPORT:
+            return None
+        raise
+    try:
+        one.settimeout(0)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        one.bind(address)
+        one.listen(BACKLOG)
+    except OSError as error:
+        one.close()
+        if family == socket.AF_INET6 and error.errno == errno.EADDRNOTAVAIL:
+            return None
+        raise
+    return one
 
 
 def _why_not(error: Exception) -> str:

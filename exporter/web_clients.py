@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import resource
+import socket
+import struct
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, cast
@@ -75,8 +77,7 @@ class Clients:
         stream = next(iter(self._clients), None)
         if stream is None:
             return False
-        del self._clients[stream]
-        stream.close()
+        self._drop(stream)
         return True
 
     def drop_late(self) -> None:
@@ -88,8 +89,14 @@ class Clients:
             if now >= client.close_at or (now >= client.taken_by and stream.writing())
         ]
         for stream in late:
-            self.left(stream)
-            stream.close()
+            self._drop(stream)
+
+    def _drop(self, stream: IOStream) -> None:
+        del self._clients[stream]
+        if stream.writing():
+            # Reset it, or the kernel keeps the rest of the answer for minutes, for a client that does not take it.
+            stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        stream.close()
 
 
 class ClientsServer(HTTPServer):
