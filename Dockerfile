@@ -15,14 +15,15 @@ RUN python -m venv --without-pip /app \
  && cd /app/lib/python${PYTHON}/site-packages \
  && find botocore/data -mindepth 1 -maxdepth 1 -type d \
       ! -name sqs ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -r {} + \
- && rm -r boto3/data boto3/examples
+ && rm -r boto3/data boto3/examples tornado/test \
+ && find . -name '*.py[ix]' -delete -o -name '*.pxd' -delete -o -name '*.[ch]' -delete
 
 FROM dependencies AS project
 ARG PYTHON
 COPY pyproject.toml README.md LICENSE ./
 COPY exporter/ exporter/
 RUN /build/bin/pip wheel --no-index --no-deps --no-build-isolation --wheel-dir /wheels . \
- && /build/bin/pip --python /app/bin/python install --no-index --no-deps \
+ && /build/bin/pip --python /app/bin/python install --no-compile --no-index --no-deps \
       --target /project/lib/python${PYTHON}/site-packages /wheels/*.whl \
  && mv /project/lib/python${PYTHON}/site-packages/bin /project/bin \
  && install -d -o 10001 -g 10001 -m 0750 /data

@@ -289,7 +289,7 @@ def test_every_recording_rule_records(story: Story, rule: dict[str, Any]) -> Non
 def test_every_alert_reads_series_that_exist(story: Story, rule: dict[str, Any]) -> None:
     """An alert returns nothing when all is well; what it reads must be there all the same, or it could never fire."""
     story.prometheus.query(rule["expr"])
-    metrics = set(re.findall(r"\b(?:up|\w*sqs_[\w:]+)\b(?!\()", rule["expr"]))
+    metrics = set(re.findall(r"\b(?:up|[\w:]*sqs_[\w:]+)\b(?!\()", rule["expr"]))
     assert metrics
     for metric in metrics:
         assert story.prometheus.query(f"count({{__name__={json.dumps(metric)}}})"), metric
