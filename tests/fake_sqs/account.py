@@ -117,7 +117,7 @@ def classify(body: str) -> tuple[str, int] | str:  # noqa: PLR0911 - a reason ea
     if len(body.encode("utf-8", "surrogatepass")) > MAX_BODY_BYTES:
         return "too_large"
     try:
-        parsed = json.loads(body, parse_float=Decimal, parse_int=Decimal)
+        parsed = json.loads(body, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_json)
     except (ValueError, RecursionError, InvalidOperation):
         return "invalid_json"
     if not isinstance(parsed, dict):
@@ -132,9 +132,13 @@ def classify(body: str) -> tuple[str, int] | str:  # noqa: PLR0911 - a reason ea
     value = parsed["value"]
     if isinstance(value, str):
         try:
-            value = json.loads(value, parse_float=Decimal, parse_int=Decimal)
+            value = json.loads(value, parse_float=Decimal, parse_int=Decimal, parse_constant=_no_json)
         except ValueError:
             return "invalid_value"
     if not isinstance(value, Decimal) or abs(value) > MAX_VALUE:
         return "invalid_value"
     return name, int((value * NANO).to_integral_value())
+
+
+def _no_json(word: str) -> None:
+    raise ValueError(f"{word} is not JSON")

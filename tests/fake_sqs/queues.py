@@ -155,17 +155,18 @@ class Queue:
         behaviour, counters = world.behaviour, world.counters
         if behaviour.duplicate_in_batch or behaviour.duplicate_across_batches:
             numbers = self._with_duplicates(numbers, limit)
-        times_handed_out = world.messages.times_handed_out
+        times_handed_out, in_flight = world.messages.times_handed_out, self._in_flight
         keys = array("Q")
         for number in numbers:
             times = times_handed_out[number]
             if times:
-                self._in_flight.discard(number << TIMES_BITS | times)
+                in_flight.discard(number << TIMES_BITS | times)
             else:
                 counters.handed_out += 1
             times_handed_out[number] = times + 1
-            keys.append(number << TIMES_BITS | times + 1)
-        self._in_flight.update(keys)
+            key = number << TIMES_BITS | times + 1
+            in_flight.add(key)
+            keys.append(key)
         counters.deliveries += len(keys)
         timeout = self.visibility_timeout_seconds if visibility_timeout_seconds is None else visibility_timeout_seconds
         self._expire_at(self._tidied_at + timeout, keys)
