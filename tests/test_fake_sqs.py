@@ -341,7 +341,7 @@ def test_answers_can_lie_or_refuse(
     status, body = post(sqs, "ReceiveMessage", VisibilityTimeout=0)
     assert (status, body[: len(expected[1])]) == expected
     if kind == "truncated":
-        with pytest.raises(ValueError, match="Unterminated|Expecting"):
+        with pytest.raises(json.JSONDecodeError):
             json.loads(body)
     assert b"Messages" in post(sqs, "ReceiveMessage")[1]
     assert sqs.account().faults == {kind: 1}
