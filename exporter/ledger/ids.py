@@ -9,7 +9,7 @@ from struct import unpack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 ID_BYTES = 16
 _ENTRY_BYTES = ID_BYTES + 4
@@ -43,19 +43,26 @@ class IdIndex:
         likely = [i for i in ids if i in buckets[hash(i) & _MASK]]
         return {i for i in likely if _position(buckets[hash(i) & _MASK], i) >= 0}
 
-    def put(self, ids: Iterable[bytes], seq: int) -> None:
-        """Remember ids as of commit `seq`, or renew them."""
-        buckets, stamp, added = self._buckets, _stamp(seq), 0
+    def add(self, ids: Sequence[bytes], seq: int) -> None:
+        """Remember ids that are not remembered yet, as of commit `seq`."""
+        buckets, stamp = self._buckets, _stamp(seq)
+        for i in ids:
+            at = hash(i) & _MASK
+            buckets[at] = buckets[at] + (i + stamp)
+        self._count += len(ids)
+
+    def renew(self, ids: Iterable[bytes], seq: int) -> None:
+        """Remember ids as of commit `seq`, whether they are remembered already or not."""
+        buckets, stamp = self._buckets, _stamp(seq)
         for i in ids:
             at = hash(i) & _MASK
             bucket = buckets[at]
-            position = _position(bucket, i) if i in bucket else -1
-            if position < 0:
-                buckets[at] = bucket + i + stamp
-                added += 1
-            else:
+            position = _position(bucket, i)
+            if position >= 0:
                 buckets[at] = bucket[: position + ID_BYTES] + stamp + bucket[position + _ENTRY_BYTES :]
-        self._count += added
+            else:
+                buckets[at] = bucket + (i + stamp)
+                self._count += 1
 
     def remembered_by(self, ids: Iterable[bytes], seq: int) -> list[bytes]:
         """Those of the ids that were remembered last by commit `seq`: not renewed since, nor removed."""

@@ -1,9 +1,9 @@
 """Which messages are remembered: the index of ids, which of them are unsettled, and the rows they are rebuilt from.
 
-Each commit appends one row: the ids it remembers (`ids`; a duplicate's is remembered anew), those settled since the
-commit before (`settled`), and the unsettled ones of rows it drops, with the clock of their own commit (`carried`). Rows
-are dropped from the oldest on, so that what settles an id never goes before what remembers it. Read in order, they give
-exactly what is in memory.
+Each commit appends one row: the ids settled since the commit before (`settled`), those that are new (`ids`), those of
+duplicates, which are remembered anew (`renewed`), and the unsettled ones of rows that it drops, with the clock of their
+own commit (`carried`). Rows are dropped from the oldest on, so that what settles an id never goes before what remembers
+it. Read in order, they give exactly what is in memory.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from exporter.ledger.ids import ID_BYTES, IdIndex, split
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
-_head = Struct(">2q3d3q")
+_head = Struct(">2q3d4q")
 _carried = Struct(f">{ID_BYTES}sd")
 _PRUNE_AT_LEAST = 2_000
 """Ids a commit may look at to forget some, beside two for each that it remembers: about 2 ms."""
@@ -36,13 +36,19 @@ class Row(NamedTuple):
     committed_at_seconds: float
     settled: bytes
     ids: bytes
+    renewed: bytes
     carried: bytes
 
     def checksum(self) -> int:
         """CRC-32 of the whole row."""
-        *times, settled, ids, carried = self
-        head = _head.pack(*times, len(settled), len(ids), len(carried))
-        return crc32(carried, crc32(ids, crc32(settled, crc32(head))))
+        _, _, _, _, _, settled, ids, renewed, carried = self
+        head = _head.pack(*self[:5], len(settled), len(ids), len(renewed), len(carried))
+        return crc32(carried, crc32(renewed, crc32(ids, crc32(settled, crc32(head)))))
+
+    @property
+    def blobs(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """All ids it names, in the order in which they are to be applied."""
+        return self.settled, self.ids, self.renewed, self.carried
 
 
 class Moment(NamedTuple):
@@ -113,29 +119,34 @@ class Memory:
         checksums = 0
         for row, checksum in self._rows(connection, first_seq=0):
             checksums += checksum
-            self.settle(split(row.settled))
+            for i in split(row.settled):
+                self._unsettled.pop(i, None)
             self.remember(row)
         return checksums
 
     def remember(self, row: Row) -> None:
         """Take in a row that was committed."""
-        if not (row.settled or row.ids or row.carried):
+        if not any(row.blobs):
             return
         ids = split(row.ids)
-        self._index.put(ids, row.seq)
+        self._index.add(ids, row.seq)
         self._unsettled.update(dict.fromkeys(ids, row.clock_seconds))
+        if row.renewed:
+            renewed = split(row.renewed)
+            self._index.renew(renewed, row.seq)
+            self._unsettled.update(dict.fromkeys(renewed, row.clock_seconds))
         if row.carried:
             carried = dict(_carried.iter_unpack(row.carried))
-            self._index.put(carried, row.seq)
+            self._index.renew(carried, row.seq)
             self._unsettled.update(carried)
         self._oldest = self._oldest or row
 
     def append(self, connection: sqlite3.Connection, row: Row) -> int:
         """Write a row, unless it says nothing; returns its checksum, or 0."""
-        if not (row.settled or row.ids or row.carried):
+        if not any(row.blobs):
             return 0
         checksum = row.checksum()
-        connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum))
+        connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum))
         return checksum
 
     def prunable(self, now: Moment, limits: Limits) -> bool:
@@ -147,29 +158,29 @@ class Memory:
         connection: sqlite3.Connection,
         now: Moment,
         limits: Limits,
-        ids: Sequence[bytes],
-        known: Collection[bytes],
+        ids: Collection[bytes],
+        renewed: Collection[bytes],
     ) -> Pruned:
         """Drop due rows, and further ones while there are too many ids; memory itself changes in `forget`.
 
-        `ids` are what this commit remembers, `known` those of them that it renews. What is looked at is bounded by what
-        is added, so that the turn after a quiet time is not held up.
+        `ids` and `renewed` are those of this commit. What is looked at is bounded by what is added, so that the turn
+        after a quiet time is not held up.
         """
         pruned = Pruned()
-        excess = len(self) + len(ids) - len(known) - limits.max_ids
+        excess = len(self) + len(ids) - limits.max_ids
         if self._oldest is None or not _droppable(self._oldest, now, limits, excess):
             return pruned
-        budget = _PRUNE_AT_LEAST + 2 * len(ids)
+        budget = _PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
         first_seq = self._oldest.seq
         for row, checksum in self._rows(connection, first_seq):
             if budget <= 0 or not _droppable(row, now, limits, excess):
                 pruned.oldest = row
                 break
-            looked_at = split(row.ids) + tuple(i for i, _ in _carried.iter_unpack(row.carried))
+            looked_at = split(row.ids + row.renewed) + tuple(i for i, _ in _carried.iter_unpack(row.carried))
             dropped_before = len(pruned.dropped)
             early = not _due(row, now, limits)
             for i in self._index.remembered_by(looked_at, row.seq):
-                if i in known:
+                if i in renewed:
                     continue
                 since = self._unsettled.get(i)
                 if since is None:
@@ -205,9 +216,10 @@ class Memory:
 
     def _rows(self, connection: sqlite3.Connection, first_seq: int) -> Iterator[tuple[Row, int]]:
         query = "SELECT * FROM commits WHERE queue_id = ? AND seq >= ? ORDER BY seq"
-        for *columns, checksum in connection.execute(query, (self._queue_id, first_seq)):
-            row = Row(*columns)
-            if row.checksum() != checksum:
+        for columns in connection.execute(query, (self._queue_id, first_seq)):
+            row = Row._make(columns[:-1])
+            checksum = row.checksum()
+            if checksum != columns[-1]:
                 raise ValueError(row.seq)
             yield row, checksum
 
@@ -219,7 +231,7 @@ def pack_carried(carried: Mapping[bytes, float]) -> bytes:
 
 def _due(row: Row, now: Moment, limits: Limits) -> bool:
     # A row without ids settles, once it is the oldest, only those of rows that are gone.
-    return now.clock_seconds - row.clock_seconds >= limits.window_seconds or not (row.ids or row.carried)
+    return now.clock_seconds - row.clock_seconds >= limits.window_seconds or not any(row.blobs[1:])
 
 
 def _droppable(row: Row, now: Moment, limits: Limits, excess: int) -> bool:

@@ -46,8 +46,8 @@ TABLES = {
 ) WITHOUT ROWID""",
     "commits": """CREATE TABLE commits (
   seq INTEGER PRIMARY KEY, queue_id INTEGER NOT NULL, clock_seconds REAL NOT NULL, paused_seconds REAL NOT NULL,
-  committed_at_seconds REAL NOT NULL, settled BLOB NOT NULL, ids BLOB NOT NULL, carried BLOB NOT NULL,
-  checksum INTEGER NOT NULL
+  committed_at_seconds REAL NOT NULL, settled BLOB NOT NULL, ids BLOB NOT NULL, renewed BLOB NOT NULL,
+  carried BLOB NOT NULL, checksum INTEGER NOT NULL
 )""",
 }
 

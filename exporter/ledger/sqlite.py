@@ -127,18 +127,19 @@ class SqliteLedger:
             self._uncounted.update(released)
             self._uncounted["ledger_unavailable"] += len(deliveries)
             raise self._failure_again()
-        ids = [message_id for message_id, _ in deliveries]
-        known = self._state.memory.known(ids)
-        seen = set(known)
+        renewed = self._state.memory.known([message_id for message_id, _ in deliveries])
+        seen = set(renewed)
         fresh = []
+        ids = []
         outcomes = []
         for message_id, outcome in deliveries:
             is_fresh = message_id not in seen
             fresh.append(is_fresh)
             if is_fresh:
                 seen.add(message_id)
+                ids.append(message_id)
                 outcomes.append(outcome)
-        self._commit(Turn(len(deliveries), outcomes, list(dict.fromkeys(ids)), known, released))
+        self._commit(Turn(len(deliveries), outcomes, ids, renewed, released))
         return fresh
 
     def settle(self, message_ids: Iterable[bytes]) -> None:

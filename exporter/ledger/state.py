@@ -38,9 +38,9 @@ class Turn:
     outcomes: Sequence[Event | str] = ()
     """Of the new messages."""
     ids: Sequence[bytes] = ()
-    """Each once."""
-    known: Collection[bytes] = frozenset()
-    """Those of the ids that are remembered already."""
+    """Theirs."""
+    renewed: Collection[bytes] = frozenset()
+    """The ids of the duplicates of earlier commits."""
     released: Mapping[str, int] = field(default_factory=dict)
     settled: Sequence[bytes] = ()
     begin: Collection[str] = ()
@@ -61,7 +61,7 @@ class Written(NamedTuple):
     @property
     def pages(self) -> int:
         """About how many pages it added to the write-ahead log, rather too many than too few."""
-        return 6 + len(self.types) // 8 + sum(map(len, self.row[5:])) // 4096 + self.pruned.rows
+        return 6 + len(self.types) // 8 + sum(map(len, self.row.blobs)) // 4096 + self.pruned.rows
 
 
 class State:
@@ -115,13 +115,14 @@ class State:
         checksums += write_reasons(connection, queue.id, REJECTED, before.rejected, rejected)
         checksums += write_reasons(connection, queue.id, RELEASED, before.released, released)
 
-        pruned = memory.prune(connection, now, limits, turn.ids, turn.known) if limits else Pruned()
+        pruned = memory.prune(connection, now, limits, turn.ids, turn.renewed) if limits else Pruned()
         row = Row(
             self.next_seq,
             queue.id,
             *now,
             b"".join(turn.settled),
             b"".join(turn.ids),
+            b"".join(turn.renewed),
             pack_carried(pruned.carried),
         )
         checksums += memory.append(connection, row) - pruned.checksums
