@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tornado.iostream import IOStream
 
 MAX_CONNECTIONS = 512
-"""Leaves most of the first 1,024 descriptors, the only ones that select() takes, to the rest of the process."""
+"""Far more than there are scrapers, and few enough that strangers cost some 30 MB at most."""
 FIRST_REQUEST_SECONDS = 10.0
 """From the connection to the end of its first request, the TLS handshake included."""
 KEEP_ALIVE_SECONDS = 75.0
