@@ -148,8 +148,8 @@ def test_a_wrong_variable_ends_the_program_without_a_traceback() -> None:
     )
 
 
-@pytest.mark.parametrize(("unbuffered", "code"), [("", 128 + signal.SIGPIPE), ("1", 0)])
-def test_a_reader_that_goes_away_is_no_error_to_talk_about(unbuffered: str, code: int) -> None:
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error_to_talk_about(unbuffered: str) -> None:
     """`sqs-event-exporter run --help | head -1` says nothing on stderr."""
     read_end, write_end = os.pipe()
     os.close(read_end)
@@ -164,7 +164,9 @@ def test_a_reader_that_goes_away_is_no_error_to_talk_about(unbuffered: str, code
         )
     finally:
         os.close(write_end)
-    assert (ended.returncode, ended.stderr) == (code, b"")
+    # Some versions of argparse forgive a write that fails.
+    assert ended.returncode in ({0, 128 + signal.SIGPIPE} if unbuffered else {128 + signal.SIGPIPE})
+    assert ended.stderr == b""
 
 
 def test_ctrl_c_ends_it_without_a_traceback() -> None:

@@ -11,7 +11,7 @@ import pytest
 PACKAGE = Path(__file__).resolve().parent.parent / "exporter"
 
 STOREYS: tuple[dict[str, tuple[str, ...]], ...] = (
-    {"cli": ("cli",)},
+    {"cli": ("cli", "__main__")},
     {"app": ("app", "inspection")},
     {
         "consumer": ("consumer", "deletions", "pacing", "recorder"),
