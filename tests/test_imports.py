@@ -17,7 +17,7 @@ STOREYS: tuple[dict[str, tuple[str, ...]], ...] = (
         "consumer": ("consumer", "deletions", "pacing", "recorder"),
         "web": ("web", "web_*", "exposition"),
         "summary": ("summary",),
-        "otlp": ("otlp", "otlp_*"),
+        "otlp": ("otlp", "otlp.*"),
         "demo": ("demo", "produce", "sample"),
     },
     {"instrumentation": ("instrumentation", "readiness")},
