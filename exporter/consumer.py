@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 from exporter import failpoint
 from exporter.deletions import Deletions
-from exporter.errors import InvalidEvent
+from exporter.errors import InvalidEvent, WrongSettingError
 from exporter.event import parse
 from exporter.ledger import Delivery, QueueIdentity, remembered_id
 from exporter.pacing import Pacing
@@ -84,6 +84,7 @@ class Consumer:
         if not self._stopping:
             self._stop_at = time.monotonic() + self._shutdown_timeout_seconds
             self._stopping = True
+            self._readiness.set("stopping", "shutting down: no new receives, what is under way is finished")
 
     def run(self) -> None:
         """Repeat turns until `stop` was called and all is settled or late, or (`until_empty`) the queue is empty."""
@@ -241,6 +242,11 @@ class Consumer:
         attributes = self._housekeeping.attributes
         if attributes is None or attributes == self._queue or not self._recorder.working:
             return
+        if self._queue is None and self._on_invalid == "leave" and attributes.dead_letter_queue_arn is None:
+            raise WrongSettingError(
+                f"--sqs.on-invalid is leave, but queue {attributes.name} has no redrive policy that would ever take "
+                f"the messages away: use delete or auto, or give the queue a dead-letter queue",
+            )
         self._recorder.bind(
             QueueIdentity(
                 attributes.name,

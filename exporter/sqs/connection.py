@@ -151,6 +151,8 @@ def connect(session: Session | None = None, *, endpoint_url: str | None = None) 
         raise WrongSettingError(f"The AWS credentials are incomplete: {_detail(error)}") from None
     except (BotoCoreError, ValueError) as error:
         raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {_detail(error)}") from None
+    if not client.meta.region_name:
+        raise WrongSettingError("The AWS region is empty: set AWS_REGION, or region in the AWS profile")
     if credentials is None:
         raise WrongSettingError(
             "No AWS credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use a role",

@@ -1,0 +1,206 @@
+"""The main job as an operator meets it: the real program, a real SQS protocol, real signals."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from exporter_process import ExporterProcess
+from fake_sqs import FakeSqs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+EVENT = '{"type": "purchase", "value": 12.55, "occurred_at": "2020-10-06 10:02:05"}'
+
+
+def summary_of(exporter: ExporterProcess) -> dict[str, dict[str, object]]:
+    """Return the last summary line of each type."""
+    return {line["type"]: line for line in map(json.loads, exporter.stdout)}
+
+
+def test_a_backlog_is_counted_exactly_on_every_surface(tmp_path: Path) -> None:
+    """What was sent, valid and invalid, is what the log's end, stdout and a restarted exporter's /metrics say."""
+    with FakeSqs() as sqs:
+        sqs.load(5_000, seed=7, invalid_fraction=0.2)
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db", "--until-empty") as exporter:
+            assert exporter.wait(60) == 0
+            account = sqs.account()
+            assert (account.available, account.in_flight, account.deleted) == (0, 0, 5_000)
+            assert summary_of(exporter) == {
+                name: {"type": name, "count": totals.count, "sum": totals.value - totals.negative}
+                for name, totals in account.types.items()
+            }
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db") as restarted:
+            assert restarted.scrape().agrees_with(account)
+            starting = restarted.log[0]
+            assert starting["events_taken_up"] == sum(totals.count for totals in account.types.values())
+            assert {"version", "queue", "endpoint", "ledger"} <= starting.keys()
+
+
+def test_duplicates_inside_and_across_batches_count_once(tmp_path: Path) -> None:
+    """A fifth of all messages handed out twice, and some back after a confirmed delete, change no count."""
+    with FakeSqs(duplicate_in_batch=0.2, duplicate_across_batches=0.2) as sqs:
+        sqs.load(2_000, seed=3)
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db") as exporter:
+            scrape = exporter.wait_for(lambda scrape: scrape.counted == 2_000)
+            account = sqs.wait_until(lambda account: account.deleted == 2_000)
+            assert account.duplicates > 0
+            scrape = exporter.wait_for(lambda scrape: scrape.received == sqs.account().deliveries)
+            assert scrape.agrees_with(account)
+            assert scrape.duplicate == scrape.received - 2_000
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_in_a_long_poll_ends_it_in_order_within_five_seconds(tmp_path: Path, number: signal.Signals) -> None:
+    """In the middle of a 20-second long poll what still arrives is counted and deleted, and the exit code is 0."""
+    with FakeSqs() as sqs:
+        sqs.send([EVENT] * 3)
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db") as exporter:
+            exporter.wait_for(lambda scrape: scrape.counted == 3)
+            sqs.wait_until(lambda account: account.deleted == 3 and account.waiting_receives == 1)
+            started = time.monotonic()
+            exporter.process.send_signal(number)
+            exporter.wait_until_ready(ready=False)
+            sqs.send([EVENT])
+            assert exporter.wait(10) == 0
+            assert time.monotonic() - started < 5
+            assert summary_of(exporter)["purchase"]["count"] == 4
+            assert sqs.account().deleted == 4
+            assert not any("Traceback" in line for line in exporter.stderr)
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    """Whoever insists is not kept waiting for the shutdown timeout, and the ledger is whole afterwards."""
+    with FakeSqs() as sqs:
+        sqs.send([EVENT])
+        ledger = tmp_path / "ledger.db"
+        with ExporterProcess(sqs.environment, ledger, "--shutdown.timeout", "1h") as exporter:
+            exporter.wait_for(lambda scrape: scrape.counted == 1)
+            sqs.wait_until(lambda account: account.waiting_receives == 1)
+            exporter.process.send_signal(signal.SIGTERM)
+            exporter.wait_until_ready(ready=False)
+            exporter.process.send_signal(signal.SIGTERM)
+            assert exporter.wait(2) == -signal.SIGTERM
+            exporter.start()
+            assert exporter.scrape().counted == 1
+
+
+def test_a_queue_that_does_not_exist_yet_is_waited_for_with_one_line(tmp_path: Path) -> None:
+    """Until the queue is there one line and /-/ready say so; then its messages are counted without a restart."""
+    with FakeSqs(create=False) as sqs, ExporterProcess(sqs.environment, tmp_path / "ledger.db") as exporter:
+        sqs.wait_until(lambda account: account.calls.get("GetQueueUrl", 0) >= 4)
+        assert "does not exist" in exporter.wait_until_ready(ready=False)
+        assert exporter.healthy()
+        assert len([line for line in exporter.log if line["msg"] == "waiting for the queue"]) == 1
+        sqs.create_queue()
+        sqs.send([EVENT])
+        exporter.wait_for(lambda scrape: scrape.counted == 1)
+        exporter.wait_until_ready()
+
+
+def test_invalid_messages_are_deleted_or_left_as_the_policy_says(tmp_path: Path) -> None:
+    """`auto` deletes where there is no redrive policy, and leaves to it where there is one; counted once either way."""
+    with FakeSqs() as sqs:
+        sqs.send(["nonsense", EVENT])
+        with ExporterProcess(sqs.environment, tmp_path / "deleted.db") as exporter:
+            exporter.wait_for(lambda scrape: (scrape.counted, scrape.rejected) == (1, 1))
+            sqs.wait_until(lambda account: account.deleted == 2)
+    policy = {"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:dead", "maxReceiveCount": 2}
+    with FakeSqs() as sqs:
+        sqs.create_queue("dead")
+        sqs.create_queue(attributes={"RedrivePolicy": json.dumps(policy), "VisibilityTimeout": "30"})
+        sqs.send(["nonsense", EVENT])
+        with ExporterProcess(sqs.environment, tmp_path / "left.db") as exporter:
+            exporter.wait_for(lambda scrape: (scrape.counted, scrape.rejected) == (1, 1))
+            sqs.wait_until(lambda account: account.deleted == 1)
+            sqs.advance(31)
+            exporter.wait_for(lambda scrape: scrape.duplicate == 1)
+            sqs.advance(31)
+            sqs.wait_until(lambda account: account.dead_lettered == 1)
+            assert exporter.scrape().rejected == 1
+
+
+def test_leaving_invalid_messages_without_a_redrive_policy_is_refused(tmp_path: Path) -> None:
+    """Messages that nobody deletes and nobody moves would come back for ever: one sentence, exit code 2."""
+    with FakeSqs() as sqs:
+        leave = ("--sqs.on-invalid", "leave")
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db", *leave, start=False) as exporter:
+            exporter.launch()
+            assert exporter.wait(20) == 2
+            assert "redrive policy" in exporter.stderr[-1]
+
+
+def test_a_negative_value_and_further_types_keep_totals_exact(tmp_path: Path) -> None:
+    """Net is value minus negative, all three series exist for a known type, and types beyond the cap go to one."""
+    events = [("refund", "-2.5"), ("refund", "0.1"), ("refund", '"0.2"'), ("extra", "1"), ("late", "7")]
+    with FakeSqs() as sqs:
+        sqs.send([f'{{"type": "{name}", "value": {value}}}' for name, value in events])
+        flags = ("--events.types", "refund,unseen", "--events.max-types", "0", "--summary.interval", "1s")
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db", *flags) as exporter:
+            scrape = exporter.wait_for(lambda scrape: scrape.counted == 5)
+            assert scrape.by("sqs_events_total", "type") == {"refund": 3, "unseen": 0, "__other__": 2}
+            assert scrape.by("sqs_event_value_total", "type") == {"refund": 0.3, "unseen": 0, "__other__": 8}
+            assert scrape.by("sqs_event_negative_value_total", "type") == {"refund": 2.5, "unseen": 0, "__other__": 0}
+            assert scrape.total("sqs_exporter_timestamps_unreadable_total") == 5
+            exporter.terminate()
+            assert summary_of(exporter) == {
+                "refund": {"type": "refund", "count": 3, "sum": -2.2},
+                "__other__": {"type": "__other__", "count": 2, "sum": 8.0},
+            }
+
+
+def test_the_same_name_with_another_arn_is_refused(tmp_path: Path) -> None:
+    """A ledger's rows belong to one queue: another one of that name ends the program with one sentence."""
+    with FakeSqs() as sqs:
+        sqs.send([EVENT])
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db") as exporter:
+            exporter.wait_for(lambda scrape: scrape.counted == 1)
+            exporter.terminate()
+            sqs.create_queue(arn="arn:aws:sqs:us-east-1:210987654321:events")
+            exporter.launch()
+            assert exporter.wait(20) == 2
+            assert "belongs to the queue arn:aws:sqs:us-east-1:123456789012:events" in exporter.stderr[-1]
+
+
+@pytest.mark.parametrize(
+    ("environment", "flags", "named"),
+    [
+        ({"AWS_REGION": "", "AWS_DEFAULT_REGION": ""}, (), "AWS_REGION"),
+        ({"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}, (), "AWS_ACCESS_KEY_ID"),
+        ({}, ("--sqs.wait-seconds", "21"), "--sqs.wait-seconds"),
+        ({}, ("--web.config.file", "no-such-file.yml"), "no-such-file.yml"),
+        ({"EXPORTER_LEDGER__PAHT": "x"}, (), "EXPORTER_LEDGER__PATH"),
+    ],
+)
+def test_a_wrong_setting_ends_it_with_one_sentence_and_exit_code_2(
+    tmp_path: Path, environment: dict[str, str], flags: tuple[str, ...], named: str
+) -> None:
+    """No traceback: the thing that is wrong is named, and nothing is received."""
+    with FakeSqs() as sqs:
+        sqs.send([EVENT])
+        exporter = ExporterProcess({**sqs.environment, **environment}, tmp_path / "ledger.db", *flags, start=False)
+        with exporter:
+            exporter.launch()
+            assert exporter.wait(20) == 2
+            assert named in exporter.stderr[-1]
+            assert not any("Traceback" in line for line in exporter.stderr)
+        assert sqs.account().calls.get("ReceiveMessage", 0) == 0
+
+
+def test_an_unreadable_ledger_path_and_a_port_in_use_are_named(tmp_path: Path) -> None:
+    """Both end the start with exit code 2 and the path or address that is wrong."""
+    with FakeSqs() as sqs, socket.create_server(("127.0.0.1", 0)) as taken:
+        with ExporterProcess(sqs.environment, tmp_path / "missing" / "ledger.db", start=False) as exporter:
+            exporter.launch()
+            assert exporter.wait(20) == 2
+            assert str(tmp_path / "missing") in exporter.stderr[-1]
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db", start=False) as exporter:
+            exporter.port = taken.getsockname()[1]
+            exporter.launch()
+            assert exporter.wait(20) == 2
+            assert f"127.0.0.1:{exporter.port}" in exporter.stderr[-1]
