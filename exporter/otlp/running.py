@@ -1,0 +1,109 @@
+"""OpenTelemetry at work for one exporter: started from what the environment asks for, stopped within a second."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
+from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from exporter import __version__
+from exporter.otlp import log_filter, names, sdk
+from exporter.otlp.push import Push, finish
+from exporter.otlp.snapshot import metrics_of
+from exporter.otlp.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.ledger import Snapshot
+    from exporter.otlp.environment import Wanted
+    from exporter.sqs import QueueDepth
+
+log = logging.getLogger("exporter.otlp")
+
+STOP_SECONDS = 1.0
+"""What the last push is given: a collector that does not answer holds up nobody's shutdown."""
+DEFAULT_MAX_LINKS = 128
+
+
+class OpenTelemetry:
+    """Pushes metrics and spans from `start` to `stop`; `telemetry` is to be told of calls and turns.
+
+    `endpoint_url` is SQS's. `snapshot` and `depth` are called on a thread of this one's own.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        queue_name: str,
+        endpoint_url: str,
+        snapshot: Callable[[], Snapshot],
+        depth: Callable[[], QueueDepth | None],
+    ) -> None:
+        sdk.forget_empty_variables()
+        log_filter.install()
+        self._wanted = wanted
+        self._snapshot = snapshot
+        self._depth = depth
+        self._resource = sdk.resource_of(sdk.SCOPE, snapshot().instance_id)
+        self._scope = InstrumentationScope(sdk.SCOPE, __version__, names.SCHEMA_URL)
+        tracer, self._tracer_provider = sdk.tracer_and_provider(wanted.traces, wanted, self._resource)
+        meter, self._reader = sdk.meter_and_reader(wanted, self._resource)
+        self._exporters = sdk.metric_exporters(wanted.metrics) if wanted.metrics else []
+        self._push = Push(self._exporters, self._collect, wanted.metric_interval_seconds)
+        max_links = SpanLimits().max_links
+        self.telemetry = Telemetry(
+            tracer,
+            meter,
+            queue_name=queue_name,
+            server=_server(endpoint_url),
+            max_links=0 if wanted.traces is None else DEFAULT_MAX_LINKS if max_links is None else max_links,
+        )
+
+    def start(self) -> Self:
+        """Begin to push."""
+        metrics, traces = self._wanted.metrics, self._wanted.traces
+        log.info(
+            "OpenTelemetry is on",
+            extra={
+                "metrics": metrics.endpoint if metrics else None,
+                "metrics_protocol": metrics.protocol if metrics else None,
+                "traces": traces.endpoint if traces else None,
+                "traces_protocol": traces.protocol if traces else None,
+            },
+        )
+        if self._exporters:
+            self._push.start()
+        return self
+
+    def stop(self) -> None:
+        """Push what is left and end, within `STOP_SECONDS`. To be called once, after the ledger's last commit."""
+        ends: list[Callable[[], object]] = [self._push.stop] if self._exporters else []
+        if self._tracer_provider is not None:
+            ends.append(self._tracer_provider.shutdown)
+        if not finish(ends, STOP_SECONDS):
+            log.warning("OpenTelemetry's last push was given up: of metrics, the next start pushes the same totals")
+        for exporter in self._exporters:
+            exporter.shutdown()
+
+    def _collect(self) -> MetricsData:
+        """Put what the ledger holds and what was measured into one push."""
+        committed = metrics_of(self._snapshot(), self._depth(), time.time_ns())
+        scopes = [ScopeMetrics(self._scope, committed, names.SCHEMA_URL)]
+        measured = self._reader.get_metrics_data() if self._reader is not None else None
+        if measured is not None:
+            scopes += [scope for resource in measured.resource_metrics for scope in resource.scope_metrics]
+        return MetricsData([ResourceMetrics(self._resource, scopes, self._resource.schema_url)])
+
+
+def _server(endpoint_url: str) -> dict[str, str | int]:
+    """Return which server the calls go to."""
+    url = urlsplit(endpoint_url)
+    port = url.port or (80 if url.scheme == "http" else 443)
+    return {names.SERVER_ADDRESS: url.hostname or "", names.SERVER_PORT: port}
