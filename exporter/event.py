@@ -154,7 +154,9 @@ def _type_name(text: bytes) -> str:
 
 _SHORT_BYTES = 32
 # https://www.rfc-editor.org/rfc/rfc8259#section-6, without backtracking: a million digits and a letter took 60 ms.
-_NUMBER = re.compile(r"(-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+)(?:[eE]([+-]?+)0*+([0-9]*+)(?<=[0-9]))?+")
+# Not possessive where it is a group: Python before 3.11.5 then takes what it should not ("1.e1").
+# https://github.com/python/cpython/issues/106052
+_NUMBER = re.compile(r"(-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?)(?:[eE]([+-]?+)0*+([0-9]*+)(?<=[0-9]))?")
 _LONGEST_EXPONENT = 7
 _EXACT = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN)
 _ONE_NANO = decimal.Decimal("1e-9")
