@@ -20,7 +20,7 @@ from exporter.sqs.calls import Calls
 from exporter.sqs.queue import Housekeeping, connect, queue_name_of
 from exporter.summary import Summary
 from exporter.web import LandingPage, WebServer
-from exporter.web_config import read_web_config
+from exporter.web.config import read_web_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -15,8 +15,8 @@ from exporter import failpoint, logs
 from exporter.build import PROGRAM
 from exporter.command_line import Command, Invocation, read_command_line
 from exporter.errors import ExporterError, WrongSettingError
-from exporter.setting import Group, Setting, places
-from exporter.setting_sources import read_options, read_settings
+from exporter.settings.setting import Group, Setting, places
+from exporter.settings.sources import read_options, read_settings
 from exporter.settings import Settings
 
 if TYPE_CHECKING:

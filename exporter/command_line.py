@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.build import PROGRAM, this_build
-from exporter.duration import format_duration
 from exporter.errors import WrongSettingError
-from exporter.setting import Group, Place, places
 from exporter.settings import Settings
+from exporter.settings.duration import format_duration
+from exporter.settings.setting import Group, Place, places
 from exporter.wording import nearest, shown
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from exporter.ledger import QueueIdentity
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.sqs.connection import connect, queue_name_of
 from exporter.sqs.queue import attributes_of
-from exporter.web_config import read_web_config
+from exporter.web.config import read_web_config
 
 if TYPE_CHECKING:
     from exporter.settings import Settings

@@ -15,8 +15,8 @@ import pytest
 
 from exporter import cli
 from exporter.command_line import read_command_line
-from exporter.setting import places
 from exporter.settings import Settings
+from exporter.settings.setting import places
 
 PROGRAM = str(Path(sys.executable).with_name("sqs-event-exporter"))
 AWS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_REGION": "eu-west-1"}

@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import event, metric_names, sqs
-from exporter.batch_histogram import BatchHistogram
-from exporter.exposition import expose
+from exporter import event, sqs
 from exporter.ledger import ERROR_REASONS, OTHER_TYPE, Snapshot, TypeTotals
-from exporter.metrics import Health, LedgerCollector, new_registry
+from exporter.metrics import Health, LedgerCollector, names, new_registry
+from exporter.metrics.batch_histogram import BatchHistogram
+from exporter.web.exposition import expose
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
@@ -239,10 +239,10 @@ def test_health_counts_what_it_is_told() -> None:
 @given(st.lists(st.lists(st.integers(0, 10**6).map(lambda eighths: eighths / 8)), max_size=5))
 def test_a_batch_histogram_reads_like_the_library_s(batches: list[list[float]]) -> None:
     """Whatever is observed, the text is that of a prometheus_client histogram that saw the values one by one."""
-    name = metric_names.EVENT_AGE
+    name = names.EVENT_AGE
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    histogram = BatchHistogram(name, "orders", metric_names.AGE_BUCKETS, ours)
-    reference = Histogram(*name, buckets=metric_names.AGE_BUCKETS, registry=theirs).labels("orders")
+    histogram = BatchHistogram(name, "orders", names.AGE_BUCKETS, ours)
+    reference = Histogram(*name, buckets=names.AGE_BUCKETS, registry=theirs).labels("orders")
     for batch in batches:
         histogram.observe(batch)
         for value in batch:

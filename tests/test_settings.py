@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from exporter.duration import format_duration, parse_duration
 from exporter.errors import WrongSettingError
-from exporter.setting import places, split_listen_address
-from exporter.setting_sources import read_settings
 from exporter.settings import Settings
+from exporter.settings.duration import format_duration, parse_duration
+from exporter.settings.setting import places, split_listen_address
+from exporter.settings.sources import read_settings
 
 TABLE = {
     "queue": ("SQS_QUEUE_NAME", None),

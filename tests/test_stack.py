@@ -18,8 +18,8 @@ import pytest
 import yaml
 
 from exporter.sample import TYPES
-from exporter.setting import VARIABLE_PREFIX, places
 from exporter.settings import Settings
+from exporter.settings.setting import VARIABLE_PREFIX, places
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -26,11 +26,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from exporter import web, web_clients
 from exporter.errors import WrongSettingError
 from exporter.web import LandingPage, WebServer
-from exporter.web_clients import Clients
-from exporter.web_config import WebConfig, read_web_config
+from exporter.web import clients as web_clients
+from exporter.web import server as web
+from exporter.web.clients import Clients
+from exporter.web.config import WebConfig, read_web_config
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -10,7 +10,7 @@ import pytest
 from certificates import Authority
 
 from exporter.errors import WrongSettingError
-from exporter.web_config import read_web_config
+from exporter.web.config import read_web_config
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Gauge, Metric, NumberDataPoint, Sum
 
-from exporter import metric_names
+from exporter.metrics import names as metric_names
 from exporter.event import NANO
 from exporter.event import REASONS as REJECTED_REASONS
 from exporter.ledger import RELEASED_REASONS
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from exporter.ledger import Snapshot
-    from exporter.metric_names import Name
+    from exporter.metrics.names import Name
     from exporter.sqs import QueueDepth
 
 Attributes = dict[str, str | int]

@@ -15,7 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from exporter.errors import WrongSettingError
-from exporter.web_tls import TlsError, TlsSettings, make_context
+from exporter.web.tls import TlsError, TlsSettings, make_context
 from exporter.wording import nearest
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry, Metric
 
-    from exporter.metric_names import Name
+    from exporter.metrics.names import Name
 
 
 class BatchHistogram(Collector):

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from tornado.web import Application
 
 from exporter.errors import ExporterError, WrongSettingError
-from exporter.web_clients import ANSWER_SECONDS, KEEP_ALIVE_SECONDS, Clients, ClientsServer, max_connections
-from exporter.web_config import WebConfig, read_web_config
-from exporter.web_pages import HealthyPage, LandingPage, MetricsPage, Page, ReadyPage, RootPage, Site
+from exporter.web.clients import ANSWER_SECONDS, KEEP_ALIVE_SECONDS, Clients, ClientsServer, max_connections
+from exporter.web.config import WebConfig, read_web_config
+from exporter.web.pages import HealthyPage, LandingPage, MetricsPage, Page, ReadyPage, RootPage, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable

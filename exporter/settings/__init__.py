@@ -1,7 +1,7 @@
 """What can be set, with its defaults and rules: one frozen `Settings`, read once at the start.
 
 Each field carries a `Setting`: its flag, its environment variable, its help and the rule that a wrong value broke.
-Where values come from is the business of `exporter.setting_sources`.
+Where values come from is the business of `exporter.settings.sources`.
 """
 
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.setting import (
+from exporter.settings.setting import (
     EventTypes,
     Group,
     Level,

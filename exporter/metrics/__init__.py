@@ -14,11 +14,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from exporter import __version__
-from exporter import metric_names as names
-from exporter.batch_histogram import BatchHistogram
 from exporter.event import NANO
 from exporter.event import REASONS as REJECTED_REASONS
 from exporter.ledger import ERROR_REASONS, RELEASED_REASONS
+from exporter.metrics import names
+from exporter.metrics.batch_histogram import BatchHistogram
 from exporter.sqs import REASONS as CALL_REASONS
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
 
     from exporter.ledger import Snapshot
-    from exporter.metric_names import Name
+    from exporter.metrics.names import Name
     from exporter.sqs import QueueDepth
 
 
@@ -188,7 +188,7 @@ class Health:
         self._receives_in_flight.set(count)
 
     def observe_request(self, operation: str, seconds: float) -> None:
-        """Note how long a call took; `operation` is one of `exporter.metric_names.OPERATIONS`."""
+        """Note how long a call took; `operation` is one of `exporter.metrics.names.OPERATIONS`."""
         self._requests[operation].observe(seconds)
 
     def observe_commit(self, seconds: float) -> None:

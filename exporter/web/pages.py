@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, cast
 from prometheus_client.exposition import gzip_accepted
 from tornado.web import HTTPError, RequestHandler
 
-from exporter.exposition import expose
 from exporter.instrumentation import Flood
-from exporter.web_passwords import Passwords, TooManyChecksError
+from exporter.web.exposition import expose
+from exporter.web.passwords import Passwords, TooManyChecksError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from tornado.http1connection import HTTP1Connection
 
-    from exporter.web_clients import Clients
-    from exporter.web_config import WebConfig
+    from exporter.web.clients import Clients
+    from exporter.web.config import WebConfig
 
 log = getLogger("exporter.web")
 

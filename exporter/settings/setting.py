@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
-from exporter.duration import parse_duration
+from exporter.settings.duration import parse_duration
 
 VARIABLE_PREFIX = "EXPORTER_"
 RESERVED_PATHS = frozenset({"/", "/-/healthy", "/-/ready"})

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from exporter.errors import WrongSettingError
-from exporter.setting import VARIABLE_PREFIX, Setting, places
-from exporter.setting_file import read_file
 from exporter.settings import Settings
+from exporter.settings.file import read_file
+from exporter.settings.setting import VARIABLE_PREFIX, Setting, places
 from exporter.wording import nearest, shown
 
 if TYPE_CHECKING:
