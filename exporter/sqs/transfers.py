@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import select
+import threading
 import time
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from exporter.sqs import Target
 
 CONNECT_TIMEOUT_SECONDS = 3
+CLOSE_SECONDS = 0.2
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 _EVENTS = {
@@ -88,7 +90,10 @@ class Transfers:
 
     def close(self) -> None:
         """Close all connections; to be called when nothing is in flight."""
-        self._multi.close()
+        # libcurl waits for a name that is still being looked up, as long as a dead name server takes: not with us.
+        closing = threading.Thread(target=self._multi.close, daemon=True)
+        closing.start()
+        closing.join(CLOSE_SECONDS)
 
     def _take_ended(self, ended: list[Transfer]) -> None:
         _, whole, broken = self._multi.info_read()
