@@ -203,5 +203,5 @@ def _unix_seconds(text: bytes) -> float | None:
         if match is None:
             return None
         return datetime.fromisoformat(timestamp if match[1] else timestamp + "Z").timestamp()
-    except ValueError:  # msgspec's DecodeError is one
+    except (ValueError, msgspec.DecodeError):
         return None
