@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from contextlib import ExitStack, contextmanager
@@ -11,9 +12,11 @@ from typing import TYPE_CHECKING
 from exporter import logs
 from exporter.build import this_build
 from exporter.consumer import Consumer
+from exporter.errors import WrongSettingError
 from exporter.instrumentation import Instrumentation
 from exporter.ledger.sqlite import SqliteLedger
 from exporter.metrics import Health, LedgerCollector, new_registry
+from exporter.otlp import environment as open_telemetry
 from exporter.readiness import Readiness
 from exporter.recorder import Recorder
 from exporter.sqs.calls import Calls
@@ -23,10 +26,13 @@ from exporter.web import LandingPage, WebServer
 from exporter.web.config import read_web_config
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from exporter.otlp.environment import Wanted
+    from exporter.otlp.running import OpenTelemetry
     from exporter.settings import Settings
+    from exporter.sqs import QueueDepth
     from exporter.sqs.queue import Connection
 
 log = logging.getLogger("exporter")
@@ -41,6 +47,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     `connection` is for an SQS of one's own; without it AWS's own settings say which. Raises ExporterError.
     """
     logs.configure(settings.log.level, settings.log.format)
+    telemetry_wanted = open_telemetry.wanted(os.environ)
     queue_name = queue_name_of(settings.queue)
     connection = connection or connect()
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
@@ -56,10 +63,18 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         )
         stopping.callback(ledger.close)
         registry = new_registry()
-        instrumentation = Instrumentation(Health(registry, queue_name), queue_name)
+        telemetry = None
+        if telemetry_wanted is not None:
+            telemetry = _open_telemetry(telemetry_wanted, connection, ledger, depth=lambda: housekeeping.depth)
+        instrumentation = Instrumentation(
+            Health(registry, queue_name), queue_name, None if telemetry is None else telemetry.telemetry
+        )
         readiness = Readiness()
         housekeeping = Housekeeping(connection, settings.queue, listener=instrumentation)
-        calls = Calls(max_connections=2 * settings.sqs.max_receives)
+        calls = Calls(
+            max_connections=2 * settings.sqs.max_receives,
+            request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
+        )
         consumer = Consumer(
             calls=calls,
             recorder=Recorder(ledger, instrumentation, readiness),
@@ -107,6 +122,9 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         housekeeping.start()
         stopping.callback(housekeeping.stop)
         stopping.callback(calls.close)
+        if telemetry is not None:
+            telemetry.start()
+            stopping.callback(telemetry.stop)
         with _signals(consumer):
             consumer.run()
         ledger.close()
@@ -140,6 +158,23 @@ def _signals(consumer: Consumer) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _open_telemetry(
+    wanted: Wanted, connection: Connection, ledger: SqliteLedger, *, depth: Callable[[], QueueDepth | None]
+) -> OpenTelemetry:
+    from exporter.otlp.running import OpenTelemetry  # noqa: PLC0415 - half a second, for those who ask for it
+
+    try:
+        return OpenTelemetry(
+            wanted,
+            queue_name=ledger.snapshot.queue_name,
+            endpoint_url=connection.endpoint_url,
+            snapshot=lambda: ledger.snapshot,
+            depth=depth,
+        )
+    except (ValueError, RuntimeError, OSError) as error:
+        raise WrongSettingError(f"OpenTelemetry's environment variables (OTEL_*) are wrong: {error}") from error
 
 
 def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteLedger, web: WebServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -15,12 +16,14 @@ from exporter import failpoint, logs
 from exporter.build import PROGRAM
 from exporter.command_line import Command, Invocation, read_command_line
 from exporter.errors import ExporterError, WrongSettingError
+from exporter.settings import Settings
 from exporter.settings.setting import Group, Setting, places
 from exporter.settings.sources import read_options, read_settings
-from exporter.settings import Settings
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
+
+    from exporter.otlp.sending import Sending
 
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
@@ -150,12 +153,32 @@ def _demo(invocation: Invocation) -> int:
 def _produce(queue: str, options: ProduceOptions) -> int:
     from exporter import produce
 
-    produce.run(
-        queue,
-        rate=options.rate or (None if options.count else DEFAULT_RATE),
-        count=options.count,
-        seed=options.seed,
-        invalid_fraction=options.invalid_fraction,
-        duplicate_fraction=options.duplicate_fraction,
-    )
+    with _tracing(queue) as trace:
+        produce.run(
+            queue,
+            rate=options.rate or (None if options.count else DEFAULT_RATE),
+            count=options.count,
+            seed=options.seed,
+            invalid_fraction=options.invalid_fraction,
+            duplicate_fraction=options.duplicate_fraction,
+            trace=trace,
+        )
     return 0
+
+
+@contextlib.contextmanager
+def _tracing(queue: str) -> Iterator[Sending | None]:
+    from exporter.otlp import environment
+
+    wanted = environment.wanted(os.environ)
+    if wanted is None or wanted.traces is None:
+        yield None
+        return
+    from exporter.otlp.sending import Sending
+    from exporter.sqs.connection import queue_name_of
+
+    sending = Sending(wanted, queue_name_of(queue))
+    try:
+        yield sending
+    finally:
+        sending.stop()

@@ -98,7 +98,8 @@ class Consumer:
         """Wait for answers; record their messages in one commit; send their deletes and the next receives."""
         received = self._sort(self._calls.wait(TURN_SECONDS))
         if received:
-            self._record(received)
+            with self._happened.processing(received):
+                self._record(received)
         now = time.monotonic()
         self._recorder.keep(now)
         if not self._recorder.working:
@@ -141,7 +142,7 @@ class Consumer:
         self._pacing.answered(len(answer.messages))
         self._readiness.receive_succeeded(answer.answered_at)
         self._drained = not answer.messages and not answer.released
-        self._happened.receive_succeeded(None if self._drained else answer.answered_at - answer.sent_at)
+        self._happened.receive_succeeded(answer)
 
     def _delete_answered(self, answer: Deleted) -> None:
         if answer.confirmed:
@@ -152,20 +153,16 @@ class Consumer:
             self._readiness.clear("deletes")
         self._deletions.confirmed(answer.confirmed)
         self._deletions.failed([deletion for deletion, _ in answer.failed], answer.answered_at)
-        self._happened.deletes_answered(
-            len(answer.confirmed),
-            [reason for _, reason in answer.failed],
-            answer.answered_at - answer.sent_at,
-        )
+        self._happened.deletes_answered(answer)
 
     def _call_failed(self, answer: Failed) -> None:
         if answer.operation == "receive":
             self._pacing.failed(answer.answered_at)
             self._readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
-            self._happened.receive_failed(answer.reason, answer.detail)
+            self._happened.receive_failed(answer)
         else:
             self._deletions.failed(answer.deletions, answer.answered_at)
-            self._happened.deletes_failed(answer.reason, answer.detail, len(answer.deletions))
+            self._happened.deletes_failed(answer)
             if answer.reason == "access_denied":
                 self._deletes_denied = True
                 self._readiness.set(
@@ -181,6 +178,7 @@ class Consumer:
         deliveries, deletions, left = self._parse(received)
         fresh = self._recorder.record(deliveries)
         if fresh is None:
+            self._happened.not_recorded()
             return
         self._deletions.add(deletions)
         if left:

@@ -6,19 +6,36 @@ import hashlib
 import logging
 import time
 from collections import Counter
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
     from exporter.errors import LedgerError, QueueUnavailableError
     from exporter.metrics import Health
     from exporter.sqs import QueueAttributes
+    from exporter.sqs.calls import Answer, Deleted, Failed, Received
 
 log = logging.getLogger("exporter")
 
 FLOOD_WINDOW_SECONDS = 60.0
 LINES_PER_WINDOW = 5
+_UNTRACED: AbstractContextManager[None] = nullcontext()
+
+
+class Telemetry(Protocol):
+    """What OpenTelemetry is told, where it is on: of each call and each turn once, never of each message."""
+
+    def call(self, answer: Answer) -> AbstractContextManager[None]:
+        """Tell of a call that was answered or failed; log lines written meanwhile are its own."""
+
+    def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
+        """Tell of a turn while it parses and records what these answers brought."""
+
+    def not_recorded(self) -> None:
+        """Tell that the turn could not record what it parsed."""
 
 
 class Flood:
@@ -53,22 +70,25 @@ class Instrumentation:
     WARNING: something needs a look, nothing is lost. ERROR: the exporter stopped taking messages.
     """
 
-    def __init__(self, health: Health, queue_name: str) -> None:
+    def __init__(self, health: Health, queue_name: str, telemetry: Telemetry | None = None) -> None:
         self._health = health
         self._queue_name = queue_name
+        self._telemetry = telemetry
         self._flood = Flood()
         self._was_ready = False
 
-    def receive_succeeded(self, seconds: float | None) -> None:
-        """A receive was answered as it should; `seconds` is None for an empty long poll, which is not observed."""
+    def receive_succeeded(self, answer: Received) -> None:
+        """A receive was answered as it should. An empty long poll is not observed: it takes as long as it waits."""
         self._health.receive_succeeded(time.time())
-        if seconds is not None:
-            self._health.observe_request("receive", seconds)
+        if answer.messages or answer.released:
+            with self._telling_of(answer):
+                self._health.observe_request("receive", answer.answered_at - answer.sent_at)
 
-    def receive_failed(self, reason: str, detail: str) -> None:
+    def receive_failed(self, answer: Failed) -> None:
         """A receive failed; it is made anew after a jittered wait."""
-        self._health.receive_failed(reason)
-        self._warn("receive failed", reason, detail)
+        self._health.receive_failed(answer.reason)
+        with self._telling_of(answer):
+            self._warn("receive failed", answer.reason, answer.detail)
 
     def receives_in_flight(self, count: int) -> None:
         """So many receives are under way now."""
@@ -81,19 +101,30 @@ class Instrumentation:
             extra={"queue": self._queue_name, "receives": count},
         )
 
-    def deletes_answered(self, confirmed: int, failures: Sequence[str], seconds: float) -> None:
-        """A batch delete was answered: so many entries confirmed, the others failed for these reasons."""
-        self._health.observe_request("delete", seconds)
-        if confirmed:
-            self._health.messages_deleted(confirmed)
-        for reason, count in Counter(failures).items():
-            self._health.delete_failed(reason, count)
-            self._warn("deletes not confirmed, they are tried again", reason, f"{count} entries of a batch delete")
+    def deletes_answered(self, answer: Deleted) -> None:
+        """A batch delete was answered: some entries confirmed, the others not."""
+        self._health.observe_request("delete", answer.answered_at - answer.sent_at)
+        if answer.confirmed:
+            self._health.messages_deleted(len(answer.confirmed))
+        with self._telling_of(answer):
+            for reason, count in Counter(reason for _, reason in answer.failed).items():
+                self._health.delete_failed(reason, count)
+                self._warn("deletes not confirmed, they are tried again", reason, f"{count} entries of a batch delete")
 
-    def deletes_failed(self, reason: str, detail: str, count: int) -> None:
+    def deletes_failed(self, answer: Failed) -> None:
         """A whole batch delete failed."""
-        self._health.delete_failed(reason, count)
-        self._warn("batch delete failed, it is tried again", reason, detail)
+        self._health.delete_failed(answer.reason, len(answer.deletions))
+        with self._telling_of(answer):
+            self._warn("batch delete failed, it is tried again", answer.reason, answer.detail)
+
+    def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
+        """What these answers brought is parsed and recorded meanwhile."""
+        return _UNTRACED if self._telemetry is None else self._telemetry.processing(received)
+
+    def not_recorded(self) -> None:
+        """What this turn parsed could not be recorded: SQS delivers it again."""
+        if self._telemetry is not None:
+            self._telemetry.not_recorded()
 
     def message_rejected(self, message_id: str, reason: str, body: bytes, *, left: bool) -> None:
         """A message is not an event. Its body is never shown: a hash is enough to find it again."""
@@ -181,6 +212,9 @@ class Instrumentation:
     def dead_letter_queue_unreadable(self, sentence: str) -> None:
         """The dead-letter queue's depth can't be read."""
         log.warning(sentence, extra={"queue": self._queue_name})
+
+    def _telling_of(self, answer: Answer) -> AbstractContextManager[None]:
+        return _UNTRACED if self._telemetry is None else self._telemetry.call(answer)
 
     def _warn(self, what: str, reason: str, detail: str) -> None:
         kind = f"{what} {reason}"

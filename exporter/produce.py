@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,17 @@ from exporter.sample import REASONS, TYPES, messages
 from exporter.sqs.connection import connect, queue_name_of, reason_of
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
 
     from exporter.sample import Message
     from exporter.sqs.connection import Connection
+
+    Trace = Callable[[int], AbstractContextManager[Mapping[str, str]]]
+    """Held around the sending of so many messages; gives the message attributes that carry the trace's context."""
 
 BATCH = 10
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html"""
@@ -91,6 +97,7 @@ def run(  # noqa: PLR0913 - they are the command's options
     seed: int | None = None,
     invalid_fraction: float = 0.0,
     duplicate_fraction: float = 0.0,
+    trace: Trace | None = None,
 ) -> None:
     """Send until `count` or a signal, then print the account on stdout; a second signal ends the process at once.
 
@@ -119,6 +126,7 @@ def run(  # noqa: PLR0913 - they are the command's options
                 duplicate_fraction=duplicate_fraction,
                 stop=stop,
                 account=account,
+                trace=trace,
             ).result()
     finally:
         print(account.as_json(), flush=True)  # noqa: T201 - the account is what the command is for
@@ -136,6 +144,7 @@ def produce(  # noqa: PLR0913 - they are the command's options
     stop: threading.Event,
     max_backlog: int | None = None,
     account: Account | None = None,
+    trace: Trace | None = None,
 ) -> Account:
     """Send `count` messages (None: until `stop`), `rate` a second (None: as fast as it goes), and return the account.
 
@@ -159,7 +168,7 @@ def produce(  # noqa: PLR0913 - they are the command's options
         batch += islice(stream, room)
         if batch:
             uncertain = account.uncertain
-            batch = _send(connection, queue_url, batch, account)
+            batch = _send(connection, queue_url, batch, account, trace or _untraced)
             if batch or account.uncertain > uncertain:
                 backoff.failed(time.monotonic())
             else:
@@ -221,11 +230,14 @@ class _Backlog:
         return self._too_long
 
 
-def _send(connection: Connection, queue_url: str, batch: list[Message], account: Account) -> list[Message]:
+def _send(
+    connection: Connection, queue_url: str, batch: list[Message], account: Account, trace: Trace
+) -> list[Message]:
     """Send one batch, enter in the account what became of it, and return what SQS refused for now."""
-    entries = [_entry(position, message) for position, message in enumerate(batch)]
     try:
-        answer = connection.client.send_message_batch(QueueUrl=queue_url, Entries=entries)
+        with trace(len(batch)) as context:
+            entries = [_entry(position, message, context) for position, message in enumerate(batch)]
+            answer = connection.client.send_message_batch(QueueUrl=queue_url, Entries=entries)
     except Exception as error:
         reason = reason_of(error)
         if isinstance(error, _NEVER_SENT) or reason in _REFUSED:
@@ -251,8 +263,17 @@ def _send(connection: Connection, queue_url: str, batch: list[Message], account:
     return again
 
 
-def _entry(position: int, message: Message) -> SendMessageBatchRequestEntryTypeDef:
-    return {"Id": str(position), "MessageBody": message.body}
+def _entry(position: int, message: Message, context: Mapping[str, str]) -> SendMessageBatchRequestEntryTypeDef:
+    entry: SendMessageBatchRequestEntryTypeDef = {"Id": str(position), "MessageBody": message.body}
+    if context:
+        entry["MessageAttributes"] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in context.items()
+        }
+    return entry
+
+
+def _untraced(_messages: int) -> AbstractContextManager[Mapping[str, str]]:
+    return nullcontext({})
 
 
 def _stop_at_signal(stop: threading.Event) -> None:

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.metrics.export import AggregationTemporality, Gauge, Metric, NumberDataPoint, Sum
 
-from exporter.metrics import names as metric_names
 from exporter.event import NANO
 from exporter.event import REASONS as REJECTED_REASONS
 from exporter.ledger import RELEASED_REASONS
+from exporter.metrics import names as metric_names
 from exporter.otlp import names
 
 if TYPE_CHECKING:
