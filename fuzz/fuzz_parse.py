@@ -11,8 +11,7 @@ Arguments are libFuzzer's (https://llvm.org/docs/LibFuzzer.html#options); what i
 
 from __future__ import annotations
 
-import atexit
-import shutil
+import os
 import sys
 import tempfile
 from pathlib import Path
@@ -58,10 +57,8 @@ def outcome(body: bytes, *, require_timestamp: bool) -> Event | str:
         return error.reason
 
 
-def main() -> None:
-    """Write corpus and dictionary where libFuzzer reads them, and run it."""
-    directory = Path(tempfile.mkdtemp())
-    atexit.register(shutil.rmtree, directory)  # Fuzz() ends the process
+def fuzz(directory: Path) -> None:
+    """Write corpus and dictionary where libFuzzer reads them, and run it; it ends the process by itself."""
     corpus = directory / "corpus"
     corpus.mkdir()
     for number, case in enumerate(CASES):
@@ -74,5 +71,17 @@ def main() -> None:
     atheris.Fuzz()
 
 
+def main() -> int:
+    """Fuzz in a process of its own, because that one can't clean up; return its exit code."""
+    with tempfile.TemporaryDirectory() as directory:
+        child = os.fork()
+        if child == 0:
+            fuzz(Path(directory))
+        try:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        except KeyboardInterrupt:
+            return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
