@@ -25,15 +25,21 @@ if TYPE_CHECKING:
 
 TURN_SECONDS = 0.25
 """The longest a turn waits for answers: how soon a signal or news of the queue is noticed."""
-MAX_UNCONFIRMED_DELETES = 1_000
-PROBE_SECONDS = 30.0
-"""How often one receive asks whether a denied delete is allowed by now."""
+FIRST_TURNS_SECONDS = 0.02
+"""The same while the queue is not known yet: it is often found within milliseconds."""
+MIN_VISIBILITY_SECONDS = 10
+"""A queue with a shorter timeout (0 is allowed) would have handles that are over before a delete can be answered."""
 DELETE_GRACE_SECONDS = 0.5
 """What the last deletes are given after the shutdown timeout is over."""
 UNTIL_EMPTY_WAIT_SECONDS = 1
 """Long enough for SQS to ask all its servers, short enough not to wait 20 s for the end."""
 
 OnInvalid = Literal["auto", "delete", "leave"]
+
+
+def max_delete_calls(max_receives: int) -> int:
+    """How many batch deletes may be in flight beside so many receives."""
+    return max(2, max_receives)
 
 
 class Consumer:
@@ -70,11 +76,10 @@ class Consumer:
 
         self._pacing = Pacing(max_receives)
         self._deletions = Deletions()
-        self._max_delete_calls = max(2, max_receives)
+        self._max_delete_calls = max_delete_calls(max_receives)
         self._queue: QueueAttributes | None = None
+        self._visibility_timeout_seconds = 0
         self._covered_until = float("-inf")
-        self._deletes_denied = False
-        self._probe_at = float("-inf")
         self._drained = False
         self._stopping = False
         self._stop_at = float("inf")
@@ -96,7 +101,7 @@ class Consumer:
 
     def run_once(self) -> None:
         """Wait for answers; record their messages in one commit; send their deletes and the next receives."""
-        received = self._sort(self._calls.wait(TURN_SECONDS))
+        received = self._sort(self._calls.wait(TURN_SECONDS if self._queue else FIRST_TURNS_SECONDS))
         if received:
             with self._happened.processing(received):
                 self._record(received)
@@ -137,23 +142,34 @@ class Consumer:
         return received
 
     def _receive_succeeded(self, answer: Received) -> None:
-        self._recorder.advance(max(0.0, answer.answered_at - max(answer.sent_at, self._covered_until)))
-        self._covered_until = max(self._covered_until, answer.answered_at)
-        self._pacing.answered(len(answer.messages))
-        self._readiness.receive_succeeded(answer.answered_at)
         self._drained = not answer.messages and not answer.released
         self._happened.receive_succeeded(answer)
+        if answer.released and not answer.messages:
+            # Going on at once would run through the queue and bring its messages nearer to the dead-letter queue.
+            reason = next(iter(answer.released))
+            detail = f"none of the {sum(answer.released.values())} messages of an answer could be used"
+            self._pacing.failed(answer.answered_at)
+            self._readiness.receive_failed(answer.answered_at, reason, detail)
+            return
+        self._recorder.advance(max(0.0, answer.answered_at - max(answer.sent_at, self._covered_until)))
+        self._covered_until = max(self._covered_until, answer.answered_at)
+        self._pacing.answered(len(answer.messages), answer.sent_at)
+        self._readiness.receive_succeeded(answer.answered_at)
 
     def _delete_answered(self, answer: Deleted) -> None:
-        if answer.confirmed:
-            self._recorder.settle(
-                deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until
-            )
-            self._deletes_denied = False
-            self._readiness.clear("deletes")
-        self._deletions.confirmed(answer.confirmed)
-        self._deletions.failed([deletion for deletion, _ in answer.failed], answer.answered_at)
         self._happened.deletes_answered(answer)
+        refused = [deletion for deletion, _ in answer.failed]
+        if not answer.confirmed:
+            reason = next((reason for _, reason in answer.failed), "unconfirmed")
+            detail = f"none of the {len(refused)} entries of a batch delete was confirmed"
+            self._deletes_failed(refused, answer.answered_at, reason, detail)
+            return
+        self._recorder.settle(
+            deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until
+        )
+        self._deletions.confirmed(answer.confirmed)
+        self._deletions.refused(refused, answer.answered_at)
+        self._readiness.deletes_succeeded()
 
     def _call_failed(self, answer: Failed) -> None:
         if answer.operation == "receive":
@@ -161,15 +177,13 @@ class Consumer:
             self._readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
             self._happened.receive_failed(answer)
         else:
-            self._deletions.failed(answer.deletions, answer.answered_at)
+            self._deletes_failed(answer.deletions, answer.answered_at, answer.reason, answer.detail)
             self._happened.deletes_failed(answer)
-            if answer.reason == "access_denied":
-                self._deletes_denied = True
-                self._readiness.set(
-                    "deletes",
-                    f"SQS denies sqs:DeleteMessage, so no messages are taken; grant it on the queue ({answer.detail})",
-                )
         self._housekeeping.wake()
+
+    def _deletes_failed(self, deletions: Sequence[Deletion], at: float, reason: str, detail: str) -> None:
+        self._deletions.failed(deletions, at, denied=reason == "access_denied")
+        self._readiness.deletes_failed(at, reason, detail)
 
     def _record(self, received: Sequence[Received]) -> None:
         """Commit all that these answers brought; only then are its deletes due."""
@@ -189,13 +203,12 @@ class Consumer:
         """Return what to record, what to delete after that, and the ids that the redrive policy will take care of."""
         now_seconds = time.time()
         leave = self._leaves_invalid()
-        visibility_timeout_seconds = self._queue.visibility_timeout_seconds if self._queue else 0
         deliveries: list[Delivery] = []
         deletions: list[Deletion] = []
         left: list[bytes] = []
         for answer in received:
             # SQS starts the visibility timeout somewhere between request and answer: the request is the safe side.
-            valid_until = answer.sent_at + visibility_timeout_seconds
+            valid_until = answer.sent_at + self._visibility_timeout_seconds
             for message in answer.messages:
                 message_id = remembered_id(message.message_id)
                 try:
@@ -245,15 +258,11 @@ class Consumer:
                 f"--sqs.on-invalid is leave, but queue {attributes.name} has no redrive policy that would ever take "
                 f"the messages away: use delete or auto, or give the queue a dead-letter queue",
             )
+        timeout_seconds = max(MIN_VISIBILITY_SECONDS, attributes.visibility_timeout_seconds)
         self._recorder.bind(
-            QueueIdentity(
-                attributes.name,
-                attributes.arn,
-                attributes.visibility_timeout_seconds,
-                attributes.retention_seconds,
-            ),
+            QueueIdentity(attributes.name, attributes.arn, timeout_seconds, attributes.retention_seconds)
         )
-        self._queue = attributes
+        self._queue, self._visibility_timeout_seconds = attributes, timeout_seconds
 
     def _send_deletes(self, now: float) -> None:
         target = self._housekeeping.target
@@ -265,23 +274,24 @@ class Consumer:
 
     def _send_receives(self, now: float) -> None:
         target = self._housekeeping.target
-        if target is None or self._queue is None or not self._may_receive(now):
+        if target is None or self._queue is None:
             return
+        in_flight = self._calls.receives_in_flight
+        wanted = self._pacing.wanted(in_flight, now)
+        allowed = self._deletions.receives(wanted, now) if self._may_receive() else 0
+        if wanted and not (allowed or in_flight):
+            self._readiness.receives_pause(now)
         # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
-        wait_seconds = min(self._wait_seconds, max(1, self._queue.visibility_timeout_seconds - 5))
-        wanted = self._pacing.wanted(self._calls.receives_in_flight, now)
-        if self._deletes_denied:
-            self._probe_at = now + PROBE_SECONDS
-            wanted = min(1, wanted)
-        for _ in range(wanted):
+        wait_seconds = min(self._wait_seconds, self._visibility_timeout_seconds - 5)
+        for _ in range(allowed):
             self._calls.receive(
                 target,
                 wait_seconds=wait_seconds,
-                visibility_timeout_seconds=self._queue.visibility_timeout_seconds,
+                visibility_timeout_seconds=self._visibility_timeout_seconds,
                 fifo=self._queue.fifo,
             )
 
-    def _may_receive(self, now: float) -> bool:
+    def _may_receive(self) -> bool:
         if self._stopping or not self._recorder.working or (self._drained and self._until_empty):
             return False
         paused = self._recorder.paused
@@ -289,7 +299,4 @@ class Consumer:
             self._readiness.clear("paused")
         else:
             self._readiness.set("paused", paused)
-            return False
-        if self._deletes_denied:
-            return now >= self._probe_at and not self._deletions.unconfirmed
-        return self._deletions.unconfirmed <= MAX_UNCONFIRMED_DELETES
+        return paused is None

@@ -14,25 +14,45 @@ if TYPE_CHECKING:
 
 BATCH_SIZE = 10
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessageBatch.html"""
+MAX_UNCONFIRMED = 1_000
+"""Above this no more messages are taken: they would only come back."""
+PROBE_SECONDS = 30.0
+"""How often one receive asks whether a denied delete is allowed by now."""
+MAX_REFUSED = 500
+"""Of the entries that SQS refuses while it deletes others, so many are tried again: they must not stop receives."""
 
 
 class Deletions:
     """Deletions waiting to be sent, sent, or waiting to be sent again.
 
-    One that could not be confirmed while its handle was valid is dropped: the message comes back after its visibility
-    timeout, is recognised, and is deleted with its fresh handle.
+    After a batch of which nothing was confirmed they all wait, and then one batch at a time tries whether SQS deletes
+    again. One that could not be confirmed while its handle was valid is dropped: the message comes back after its
+    visibility timeout, is recognised, and is deleted with its fresh handle.
     """
 
     def __init__(self) -> None:
         self._waiting: deque[Deletion] = deque()
-        self._failed: list[Deletion] = []
-        self._backoff = Backoff(base_seconds=1.0)
+        self._refused: deque[Deletion] = deque(maxlen=MAX_REFUSED)
+        self._failing = False
+        self._denied = False
+        self._probe_at = float("-inf")
+        self._failures = Backoff(base_seconds=1.0)
+        self._refusals = Backoff(base_seconds=1.0)
         self._sent = 0
 
     @property
     def unconfirmed(self) -> int:
         """How many are not confirmed yet, whether sent or not."""
-        return len(self._waiting) + len(self._failed) + self._sent
+        return len(self._waiting) + len(self._refused) + self._sent
+
+    def receives(self, wanted: int, now: float) -> int:
+        """How many of the wanted receives make sense: one now and then while deletes are denied and none is left."""
+        if not self._denied:
+            return wanted if self.unconfirmed <= MAX_UNCONFIRMED else 0
+        if not wanted or self.unconfirmed or now < self._probe_at:
+            return 0
+        self._probe_at = now + PROBE_SECONDS
+        return 1
 
     def add(self, deletions: Iterable[Deletion]) -> None:
         """Take in deletions of messages whose outcome is committed."""
@@ -40,35 +60,52 @@ class Deletions:
 
     def batches(self, now: float, most: int) -> Iterator[Sequence[Deletion]]:
         """Yield what to send now: batches of at most ten, at most `most` of them, none whose handle is over."""
-        if self._failed and self._backoff.due(now):
-            self._waiting.extend(deletion for deletion in self._failed if deletion.valid_until > now)
-            self._failed.clear()
+        while self._waiting and self._waiting[0].valid_until <= now:
+            self._waiting.popleft()
+        if self._refused and self._refusals.due(now):
+            self._waiting.extend(self._refused)
+            self._refused.clear()
+        if not self._failures.due(now):
+            return
+        if self._failing:
+            most = 0 if self._sent else 1
         for _ in range(most):
-            if not self._waiting:
-                return
             batch: list[Deletion] = []
             while self._waiting and len(batch) < BATCH_SIZE:
                 deletion = self._waiting.popleft()
                 if deletion.valid_until > now:
                     batch.append(deletion)
-            if batch:
-                self._sent += len(batch)
-                yield batch
+            if not batch:
+                return
+            self._sent += len(batch)
+            yield batch
 
     def confirmed(self, deletions: Sequence[Deletion]) -> None:
         """SQS said that these are deleted."""
         self._sent -= len(deletions)
-        if not self._failed:
-            self._backoff.succeeded()
+        self._failing = self._denied = False
+        self._failures.succeeded()
+        if any(deletion.refused for deletion in deletions):
+            self._refusals.succeeded()
 
-    def failed(self, deletions: Sequence[Deletion], now: float) -> None:
-        """SQS did not say that these are deleted: they are tried again, after a while."""
+    def refused(self, deletions: Sequence[Deletion], now: float) -> None:
+        """SQS deleted others of their batch, but not these: they are tried again, after a while."""
         self._sent -= len(deletions)
-        self._failed.extend(deletions)
+        for deletion in deletions:
+            deletion.refused = True
+        self._refused.extend(deletions)
         if deletions:
-            self._backoff.failed(now)
+            self._refusals.failed(now)
+
+    def failed(self, deletions: Sequence[Deletion], now: float, *, denied: bool = False) -> None:
+        """SQS confirmed nothing of this batch: after a while deletes are tried again, others before these."""
+        self._denied = self._denied or denied
+        self._sent -= len(deletions)
+        self._waiting.extend(deletions)
+        self._failing = True
+        self._failures.failed(now)
 
     def drop(self) -> None:
         """Forget all that is not sent: what is in flight still answers."""
         self._waiting.clear()
-        self._failed.clear()
+        self._refused.clear()

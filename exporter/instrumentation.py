@@ -83,6 +83,9 @@ class Instrumentation:
         if answer.messages or answer.released:
             with self._telling_of(answer):
                 self._health.observe_request("receive", answer.answered_at - answer.sent_at)
+                for reason, count in answer.released.items():
+                    detail = f"{count} messages of an answer, they come back after the visibility timeout"
+                    self._warn("messages can't be used", reason, detail)
 
     def receive_failed(self, answer: Failed) -> None:
         """A receive failed; it is made anew after a jittered wait."""

@@ -6,6 +6,8 @@ from exporter.backoff import Backoff
 
 FULL_BATCH = 10
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
+EMPTY_SECONDS = 1.0
+"""How far apart receives are that find nothing, even where they don't wait: AWS bills each."""
 
 
 class Pacing:
@@ -18,10 +20,12 @@ class Pacing:
         self._most = most
         self._width = 1
         self._backoff = Backoff()
+        self._idle_until = float("-inf")
 
-    def answered(self, messages: int) -> None:
-        """Note an answer with so many messages."""
+    def answered(self, messages: int, sent_at: float) -> None:
+        """Note an answer with so many messages to a receive sent at `sent_at` (monotonic seconds)."""
         self._backoff.succeeded()
+        self._idle_until = float("-inf") if messages else sent_at + EMPTY_SECONDS
         if messages >= FULL_BATCH:
             self._width = min(self._most, self._width + 1)
         elif messages < FULL_BATCH // 2:
@@ -34,4 +38,6 @@ class Pacing:
 
     def wanted(self, in_flight: int, now: float) -> int:
         """How many receives to send now, with `in_flight` under way."""
-        return max(0, self._width - in_flight) if self._backoff.due(now) else 0
+        if now < self._idle_until or not self._backoff.due(now):
+            return 0
+        return max(0, self._width - in_flight)

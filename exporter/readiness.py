@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,10 +12,25 @@ if TYPE_CHECKING:
 SIGN_OF_LIFE_SECONDS = 28.0
 """A long poll lasts 20 s and is given 5 s more; without an answer after this, SQS is out of reach."""
 FAILING_SECONDS = 5.0
-"""How long receives may fail in a row (one reset, one throttled call) before it is worth anyone's attention."""
+"""How long calls may fail in a row (one reset, one throttled call) before it is worth anyone's attention."""
+DELETES_TRIED_SECONDS = 60.0
+"""After this long without a failed delete none is left to try: their messages are gone, or come back."""
 TURN_LIMIT_SECONDS = 60.0
 AT_ONCE = frozenset({"access_denied", "credentials", "queue_not_found", "kms", "tls", "clock_skew"})
 """Failures that do not pass by themselves within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Failing:
+    """Calls that have failed since `since`, last at `last` for this reason (monotonic seconds)."""
+
+    since: float
+    last: float
+    reason: str
+    detail: str
+
+    def lasts(self, now: float) -> bool:
+        return self.reason in AT_ONCE or now - self.since >= FAILING_SECONDS
 
 
 class Readiness:
@@ -29,7 +45,9 @@ class Readiness:
         self._obstacles: dict[str, str] = {}
         self._turned_at = monotonic()
         self._succeeded_at: float | None = None
-        self._failing: tuple[float, str, str] | None = None
+        self._not_asked_until = float("-inf")
+        self._receives_failing: _Failing | None = None
+        self._deletes_failing: _Failing | None = None
 
     def set(self, part: str, sentence: str) -> None:
         """Say what stands in the way."""
@@ -48,11 +66,28 @@ class Readiness:
     def receive_succeeded(self, at: float) -> None:
         """SQS answered a receive as it should at `at` (monotonic seconds)."""
         self._succeeded_at = at
-        self._failing = None
+        self._receives_failing = None
 
     def receive_failed(self, at: float, reason: str, detail: str) -> None:
-        """A receive failed at `at` (monotonic seconds)."""
-        self._failing = (self._failing[0] if self._failing else at, reason, detail)
+        """A receive failed at `at` (monotonic seconds), or brought nothing that can be used."""
+        self._receives_failing = _again(self._receives_failing, at, reason, detail)
+
+    def receives_pause(self, at: float) -> None:
+        """Nothing is asked of SQS at `at` (monotonic seconds): its silence says nothing."""
+        self._not_asked_until = at
+
+    def deletes_succeeded(self) -> None:
+        """SQS confirmed a delete."""
+        self._deletes_failing = None
+        self.clear("deletes")
+
+    def deletes_failed(self, at: float, reason: str, detail: str) -> None:
+        """Nothing of a batch delete was confirmed at `at` (monotonic seconds)."""
+        self._deletes_failing = _again(self._deletes_failing, at, reason, detail)
+        if reason == "access_denied":
+            self.set(
+                "deletes", f"SQS denies sqs:DeleteMessage, so no messages are taken: grant it on the queue ({detail})"
+            )
 
     def healthy(self) -> bool:
         """Whether the loop turns. An outage of SQS leaves it healthy: a restart would mend nothing."""
@@ -63,13 +98,20 @@ class Readiness:
         for sentence in self._obstacles.values():
             return sentence
         now = self._monotonic()
-        if self._failing is not None:
-            since, reason, detail = self._failing
-            if reason in AT_ONCE or now - since >= FAILING_SECONDS or self._succeeded_at is None:
-                return f"receives fail ({reason}): {detail}"
+        receives, deletes = self._receives_failing, self._deletes_failing
+        if receives is not None and (receives.lasts(now) or self._succeeded_at is None):
+            return f"receives fail ({receives.reason}): {receives.detail}"
+        if deletes is not None and deletes.lasts(now) and now - deletes.last < DELETES_TRIED_SECONDS:
+            return f"deletes fail ({deletes.reason}), so messages come back and are recognised: {deletes.detail}"
         if self._succeeded_at is None:
             return "no receive has succeeded yet"
-        silent_seconds = now - self._succeeded_at
+        silent_seconds = now - max(self._succeeded_at, self._not_asked_until)
         if silent_seconds >= SIGN_OF_LIFE_SECONDS:
             return f"SQS has not answered a receive for {silent_seconds:.0f} s"
         return None
+
+
+def _again(failing: _Failing | None, at: float, reason: str, detail: str) -> _Failing:
+    if failing is None:
+        return _Failing(at, at, reason, detail)
+    return replace(failing, last=at, reason=reason, detail=detail)

@@ -152,7 +152,9 @@ def test_an_answer_that_arrived_while_nobody_looked_is_taken() -> None:
         calls.close()
 
 
-@pytest.mark.parametrize(("wait_seconds", "took_seconds", "early"), [(20, 9, True), (20, 11, False), (1, 0, False)])
+@pytest.mark.parametrize(
+    ("wait_seconds", "took_seconds", "early"), [(20, 9, True), (20, 11, False), (1, 0, True), (0, 0, False)]
+)
 def test_an_empty_answer_long_before_the_wait_is_over_is_a_failure(
     wait_seconds: int,
     took_seconds: int,

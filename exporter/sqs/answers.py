@@ -56,6 +56,8 @@ class Deletion(msgspec.Struct, gc=False):
     receipt_handle: str
     valid_until: float
     """Monotonic time until which the handle can be trusted to delete."""
+    refused: bool = False
+    """Whether SQS refused it once, while it deleted others of the same batch."""
 
     def __repr__(self) -> str:
         return f"Deletion({self.message_id.hex()})"
