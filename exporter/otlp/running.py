@@ -93,12 +93,16 @@ class OpenTelemetry:
             exporter.shutdown()
 
     def _collect(self) -> MetricsData:
-        """Put what the ledger holds and what was measured into one push."""
-        committed = metrics_of(self._snapshot(), self._depth(), time.time_ns())
-        scopes = [ScopeMetrics(self._scope, committed, names.SCHEMA_URL)]
+        """Put what the ledger holds and what was measured into one push.
+
+        And into one scope: of two that are equal, the SDK's encoder keeps the last.
+        """
+        metrics = metrics_of(self._snapshot(), self._depth(), time.time_ns())
         measured = self._reader.get_metrics_data() if self._reader is not None else None
-        if measured is not None:
-            scopes += [scope for resource in measured.resource_metrics for scope in resource.scope_metrics]
+        for resource in measured.resource_metrics if measured is not None else ():
+            for scope in resource.scope_metrics:
+                metrics += scope.metrics
+        scopes = [ScopeMetrics(self._scope, metrics, names.SCHEMA_URL)]
         return MetricsData([ResourceMetrics(self._resource, scopes, self._resource.schema_url)])
 
 
