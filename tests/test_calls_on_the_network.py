@@ -200,7 +200,7 @@ def test_what_a_failure_says_is_one_short_line(calls: Calls) -> None:
         receive(calls, target(server))
         failed = failure(calls)
     assert failed.reason == "access_denied"
-    assert "403 AccessDeniedException:  [31mUser is not authorized xxx" in failed.detail
+    assert "403 AccessDeniedException: [31mUser is not authorized xxx" in failed.detail
     assert len(failed.detail) == 200
 
 

@@ -27,8 +27,9 @@ from exporter.sqs.answers import (
     parse_delete,
     parse_receive,
 )
-from exporter.sqs.reasons import codes_and_message, header, reason_of_error, reason_of_transfer
+from exporter.sqs.reasons import codes_and_message, header, one_line, reason_of_error, reason_of_transfer
 from exporter.sqs.requests import BATCH_IDS, BATCH_SIZE, Route
+from exporter.sqs.room import Room
 from exporter.sqs.signing import UnusableCredentialsError
 from exporter.sqs.transfers import MAX_ANSWER_BYTES, Transfers
 
@@ -46,7 +47,6 @@ RECEIVE_GRACE_SECONDS = 5.0
 """What a receive may take beyond its wait."""
 DELETE_SECONDS = 10.0
 """What a batch delete may take."""
-_DETAIL_CHARACTERS = 200
 
 
 @dataclass(slots=True)
@@ -88,6 +88,7 @@ class Calls:
         self._wall = wall
         self._clock_offset_seconds = 0.0
         self._transfers = Transfers(max_connections)
+        self._room = Room()
         self._route: Route | None = None
         self._in_flight: dict[pycurl.Curl, _Call] = {}
         self._receives_in_flight = 0
@@ -148,6 +149,7 @@ class Calls:
         Calls move in here alone. A signal's handler runs at once, but the wait goes on after it.
         """
         answers, self._failed_at_once = self._failed_at_once, []
+        self._room.resume()
         until_deadline = max(0.0, self._next_deadline - self._monotonic())
         ended = self._transfers.wait(0.0 if answers else min(timeout_seconds, until_deadline))
         now = self._monotonic()
@@ -162,8 +164,8 @@ class Calls:
     def abandon(self) -> int:
         """Drop what is in flight; return how many receives that were."""
         receives = self._receives_in_flight
-        for handle in self._in_flight:
-            self._transfers.drop(handle)
+        for call in self._in_flight.values():
+            self._drop(call)
         self._in_flight.clear()
         self._receives_in_flight = 0
         self._next_deadline = math.inf
@@ -185,7 +187,7 @@ class Calls:
                 return self._route
             self._route.close()
             self._route = None
-        self._route = Route(target, self._user_agent)
+        self._route = Route(target, self._user_agent, self._room)
         return self._route
 
     def _start(self, operation: Operation, route: Route, request: Request, allowed_seconds: float) -> _Call:
@@ -200,16 +202,16 @@ class Calls:
     def _not_sent(self, operation: Operation, deletions: Sequence[Deletion], error: Exception) -> None:
         reason = "credentials" if isinstance(error, UnusableCredentialsError) else "request"
         now = self._monotonic()
-        detail = _sentence(f"The request can't be made: {error}.")
+        detail = one_line(f"The request can't be made: {error}.")
         self._failed_at_once.append(Failed(operation, reason, detail, deletions, now, now))
 
     def _answer(self, call: _Call, transfer: Transfer, now: float) -> Answer:
         if transfer.curl_code:
-            call.exchange.handle.close()
+            call.exchange.close()
             reason = reason_of_transfer(transfer.curl_code)
-            if reason == "too_large":
-                return self._failed(call, reason, f"The answer is over {MAX_ANSWER_BYTES >> 20} MiB.", now)
-            return self._failed(call, reason, f"The transfer failed: {transfer.error}.", now)
+            too_large = f"The answer is over {MAX_ANSWER_BYTES >> 20} MiB."
+            failed = f"The transfer failed: {transfer.error}."
+            return self._failed(call, reason, too_large if reason == "too_large" else failed, now)
         status = call.exchange.handle.getinfo(pycurl.RESPONSE_CODE)
         body = call.exchange.take_body()
         try:
@@ -224,7 +226,7 @@ class Calls:
             if call.route is self._route:
                 call.route.rest(call.operation, call.exchange)
             else:
-                call.exchange.handle.close()
+                call.exchange.close()
 
     def _received(self, call: _Call, body: bytes, now: float) -> Answer:
         messages, released = parse_receive(body)
@@ -277,7 +279,11 @@ class Calls:
         secrets = (target.credentials.secret_key, target.credentials.token, urlsplit(target.proxy_url or "").password)
         if any(secret and secret in detail for secret in secrets):
             detail = "What was said holds a secret."
-        return Failed(call.operation, reason, _sentence(detail), call.deletions, call.sent_at, now)
+        return Failed(call.operation, reason, one_line(detail), call.deletions, call.sent_at, now)
+
+    def _drop(self, call: _Call) -> None:
+        self._transfers.drop(call.exchange.handle)
+        call.exchange.close()
 
     def _drop_late(self, now: float) -> list[Answer]:
         late = [call for call in self._in_flight.values() if now >= call.deadline]
@@ -285,12 +291,8 @@ class Calls:
         for call in late:
             del self._in_flight[call.exchange.handle]
             self._receives_in_flight -= call.operation == "receive"
-            self._transfers.drop(call.exchange.handle)
+            self._drop(call)
             detail = f"No whole answer came within {call.allowed_seconds:g} s."
             answers.append(self._failed(call, "timeout", detail, now))
         self._next_deadline = min((call.deadline for call in self._in_flight.values()), default=math.inf)
         return answers
-
-
-def _sentence(text: str) -> str:
-    return "".join(character if character.isprintable() else " " for character in text)[:_DETAIL_CHARACTERS]

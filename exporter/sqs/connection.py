@@ -36,7 +36,7 @@ from botocore.utils import get_environ_proxies
 
 from exporter.errors import QueueUnavailableError, WrongSettingError
 from exporter.sqs import Credentials, Target
-from exporter.sqs.reasons import reason_of_error
+from exporter.sqs.reasons import one_line, reason_of_error
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
@@ -176,7 +176,7 @@ def queue_name_of(queue: str) -> str:
             name = ""
     if not QUEUE_NAME.fullmatch(name):
         raise WrongSettingError(
-            f'--queue (SQS_QUEUE_NAME) "{_one_line(queue)}" is neither the name of a queue (up to 80 of A-Z, a-z, 0-9, '
+            f'--queue (SQS_QUEUE_NAME) "{one_line(queue)}" is neither the name of a queue (up to 80 of A-Z, a-z, 0-9, '
             f'"_" and "-", with or without ".fifo") nor its URL',
         )
     return name
@@ -217,12 +217,8 @@ def _reason_of_answer(error: ClientError) -> str:
 def _detail(error: Exception) -> str:
     """Return what the exception adds, but not the answer's message, which can be anyone's text."""
     if isinstance(error, ClientError):
-        return _one_line(error.response.get("Error", {}).get("Code", "no error code"))
-    return _one_line(str(error)) if isinstance(error, (BotoCoreError, ValueError)) else type(error).__name__
-
-
-def _one_line(text: str) -> str:
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:200]
+        return one_line(error.response.get("Error", {}).get("Code", "no error code"))
+    return one_line(str(error)) if isinstance(error, (BotoCoreError, ValueError)) else type(error).__name__
 
 
 def _ca_bundle(setting: str | None) -> str | None:

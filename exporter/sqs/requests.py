@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from exporter.sqs import Target
     from exporter.sqs.answers import Operation
+    from exporter.sqs.room import Room
 
 BATCH_SIZE = 10
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
@@ -38,13 +39,14 @@ class Request(NamedTuple):
 class Exchange:
     """A libcurl handle and what its answer is gathered in."""
 
-    def __init__(self, target: Target, user_agent: str) -> None:
+    def __init__(self, target: Target, user_agent: str, room: Room) -> None:
         self.handle = handle_for(target, user_agent)
         self.headers: list[bytes] = []
         """The raw lines of the answer's headers, a proxy's before them."""
         self._body = BytesIO()
+        self._room = room
         self._request: Request | None = None
-        self.handle.setopt(pycurl.WRITEFUNCTION, self._body.write)
+        self.handle.setopt(pycurl.WRITEFUNCTION, self._gather)
         self.handle.setopt(pycurl.HEADERFUNCTION, self.headers.append)
 
     def carry(self, request: Request) -> None:
@@ -58,18 +60,31 @@ class Exchange:
     def take_body(self) -> bytes:
         """Return the answer's body and make room for the next."""
         body = self._body.getvalue()
+        self._room.give_back(self.handle, len(body))
         self._body.seek(0)
         self._body.truncate()
         return body
+
+    def close(self) -> None:
+        """Close the handle; what has arrived is lost."""
+        self.take_body()
+        self.handle.close()
+
+    def _gather(self, chunk: bytes) -> int | None:
+        if not self._room.takes(self.handle, self._body.tell(), len(chunk)):
+            return pycurl.WRITEFUNC_PAUSE
+        self._body.write(chunk)
+        return None
 
 
 class Route:
     """What all calls to one target share: its signers, its URL as it stands in bodies, and handles that are idle."""
 
-    def __init__(self, target: Target, user_agent: str) -> None:
+    def __init__(self, target: Target, user_agent: str, room: Room) -> None:
         """Raise UnusableCredentialsError or another ValueError where nothing can be signed for the target."""
         self.target = target
         self._user_agent = user_agent
+        self._room = room
         self._receive_signer = Signer(target, "ReceiveMessage")
         self._delete_signer = Signer(target, "DeleteMessageBatch")
         self._receive_request: tuple[tuple[int, int, int], Request] | None = None
@@ -116,7 +131,7 @@ class Route:
     def exchange(self, operation: Operation) -> Exchange:
         """Return a handle that is idle, or a new one."""
         idle = self._idle[operation]
-        return idle.pop() if idle else Exchange(self.target, self._user_agent)
+        return idle.pop() if idle else Exchange(self.target, self._user_agent, self._room)
 
     def rest(self, operation: Operation, exchange: Exchange) -> None:
         """Take back a handle whose transfer ended well."""
@@ -126,7 +141,7 @@ class Route:
         """Close the handles that are idle; the connections stay, and serve the handles of the next route."""
         for idle in self._idle.values():
             while idle:
-                idle.pop().handle.close()
+                idle.pop().close()
 
 
 def _signed(signer: Signer, body: bytes, signing_time: int) -> Request:

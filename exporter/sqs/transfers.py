@@ -58,7 +58,6 @@ class Transfers:
         """Give up a request in flight: libcurl closes its connection, so that nobody reads the rest of the answer."""
         self._multi.remove_handle(handle)
         self._in_flight -= 1
-        handle.close()
 
     def wait(self, timeout_seconds: float) -> list[Transfer]:
         """Return what has ended, as soon as there is any, and then all that has arrived.
