@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from exporter import logs
 from exporter.build import this_build
-from exporter.consumer import Consumer
+from exporter.consumer import Consumer, max_delete_calls
 from exporter.errors import WrongSettingError
 from exporter.instrumentation import Instrumentation
 from exporter.ledger.sqlite import SqliteLedger
@@ -47,6 +47,8 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     `connection` is for an SQS of one's own; without it AWS's own settings say which. Raises ExporterError.
     """
     logs.configure(settings.log.level, settings.log.format)
+    # As a container's first process it would not be ended by a signal that it does not handle.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     telemetry_wanted = open_telemetry.wanted(os.environ)
     queue_name = queue_name_of(settings.queue)
     connection = connection or connect()
@@ -72,7 +74,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         readiness = Readiness()
         housekeeping = Housekeeping(connection, settings.queue, listener=instrumentation)
         calls = Calls(
-            max_connections=2 * settings.sqs.max_receives,
+            max_connections=settings.sqs.max_receives + max_delete_calls(settings.sqs.max_receives),
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
         )
         consumer = Consumer(
@@ -139,6 +141,10 @@ def demo(settings: Settings) -> int:
         update={"timeout_seconds": min(settings.shutdown.timeout_seconds, DEMO_SHUTDOWN_SECONDS)},
     )
     with running() as sqs:
+        log.info(
+            "events are on their way: their counts follow on stdout, and in the browser as a page and as metrics",
+            extra={"page": f"http://{settings.web.listen_address}/", "end_it_with": "Ctrl-C"},
+        )
         return run(settings.model_copy(update={"queue": sqs.queue, "shutdown": shutdown}), sqs.connection)
 
 
