@@ -1,0 +1,128 @@
+"""The messages that the stub hands out: rendered ahead, each with an id of its own, and what they must come to."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import dataclass, field
+from decimal import Decimal
+from hashlib import md5
+from random import Random
+
+BATCH_SIZE = 10
+TEMPLATES = 500
+"""Batches rendered ahead. Bodies repeat after so many, ids and receipt handles never."""
+RECEIPT_HANDLE_CHARACTERS = 344
+"""About what those of SQS have."""
+
+_HOLE = b"holeholehole"
+_SPREAD = 0x5DEECE66D  # odd, so that no two batches get the same number modulo 2^48
+_COMMON_TYPES = ("page_view", "added_to_basket", "purchase")
+
+
+@dataclass(frozen=True)
+class Total:
+    """What was handed out of one type."""
+
+    count: int = 0
+    value: Decimal = Decimal(0)
+
+    def __add__(self, other: Total) -> Total:
+        return Total(self.count + other.count, self.value + other.value)
+
+
+Totals = dict[str, Total]
+
+
+@dataclass(frozen=True)
+class Load:
+    """What to hand out, and how long each answer takes."""
+
+    messages: int
+    types: int = 3
+    latency_seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """What became of a load once all of it was deleted. Times run from the moment it was there."""
+
+    totals: Totals
+    """What was handed out, each message once."""
+    deleted: int
+    seconds: float
+    """Until the last delete."""
+    cpu_seconds: float
+    """What it cost the stub."""
+    receives: int
+    widened_after_seconds: dict[int, float] = field(default_factory=dict)
+    """When so many receives were first in flight at once."""
+
+
+class Batches:
+    """Answers to ReceiveMessage with ten messages each, in a fixed order."""
+
+    def __init__(self, types: int) -> None:
+        """Use so many event types; up to three have the names that everybody uses."""
+        sample = Random(types)  # noqa: S311 - a sample, no secret
+        names = _COMMON_TYPES[:types] if types <= len(_COMMON_TYPES) else [f"type_{n:03}" for n in range(types)]
+        events = [[_event(sample, names) for _ in range(BATCH_SIZE)] for _ in range(TEMPLATES)]
+        self._templates = [_render(batch) for batch in events]
+        self._totals = [_total(batch) for batch in events]
+
+    def answer(self, number: int) -> bytes:
+        """Return batch `number` as a whole HTTP answer."""
+        spread = number * _SPREAD & 0xFFFF_FFFF_FFFF
+        return self._templates[number % TEMPLATES].replace(_HOLE, b"%012x" % spread)
+
+    def totals(self, batches: int) -> Totals:
+        """Add up the first so many batches."""
+        rounds, rest = divmod(batches, TEMPLATES)
+        totals: Totals = {}
+        for index, batch in enumerate(self._totals):
+            times = rounds + (index < rest)
+            for name, total in batch.items() if times else ():
+                totals[name] = totals.get(name, Total()) + Total(total.count * times, total.value * times)
+        return totals
+
+
+def http_answer(body: bytes) -> bytes:
+    """Render an answer as SQS gives it."""
+    head = (
+        "HTTP/1.1 200 OK\r\nx-amzn-RequestId: 00000000-0000-4000-8000-000000000000\r\n"
+        f"Content-Type: application/x-amz-json-1.0\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    return head.encode() + body
+
+
+def _event(sample: Random, names: tuple[str, ...] | list[str]) -> tuple[str, Decimal, str]:
+    name, cents = sample.choice(names), sample.randint(0, 10_000)
+    occurred_seconds = time.time() - sample.randint(0, 60)
+    event = {
+        "type": name,
+        "value": cents / 100,
+        "occurred_at": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(occurred_seconds)),
+    }
+    return name, Decimal(cents) / 100, json.dumps(event)
+
+
+def _render(batch: list[tuple[str, Decimal, str]]) -> bytes:
+    hole = _HOLE.decode()
+    messages = [
+        {
+            "MessageId": f"{slot:08x}-0000-4000-8000-{hole}",
+            "ReceiptHandle": f"{hole}{slot}".ljust(RECEIPT_HANDLE_CHARACTERS, "A"),
+            "MD5OfBody": md5(body.encode(), usedforsecurity=False).hexdigest(),
+            "Body": body,
+            "Attributes": {"SentTimestamp": str(int(time.time() * 1000))},
+        }
+        for slot, (_, _, body) in enumerate(batch)
+    ]
+    return http_answer(json.dumps({"Messages": messages}).encode())
+
+
+def _total(batch: list[tuple[str, Decimal, str]]) -> Totals:
+    totals: Totals = {}
+    for name, value, _ in batch:
+        totals[name] = totals.get(name, Total()) + Total(1, value)
+    return totals

@@ -1,0 +1,153 @@
+"""A program that is measured: started, scraped, its CPU and memory read from /proc, and held to what it counted."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import resource
+import signal
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Self
+
+from stub_sqs import QUEUE, StubSqs
+
+if TYPE_CHECKING:
+    from stub_events import Totals
+
+BENCHMARKS = Path(__file__).parent
+_TICKS = os.sysconf("SC_CLK_TCK")
+_LISTENING = re.compile(r"\blistening=(http://\S+)")
+_START_SECONDS = 30.0
+_STOP_SECONDS = 30.0
+
+
+class WrongCountError(Exception):
+    """A program counted something else than it was given: its figures are worth nothing."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What a whole process took, from its start to its end."""
+
+    seconds: float
+    cpu_seconds: float
+
+
+class Subject:
+    """A process under measurement; a context manager that kills what still runs."""
+
+    def __init__(self, name: str, command: list[str], environment: dict[str, str], *, exact: bool) -> None:
+        """Start it. What counts in floats is not `exact`: its sums are compared after rounding to cents."""
+        self.name = name
+        self._exact = exact
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        self.started_at = time.monotonic()
+        self._cpu_before = _cpu_of_children()
+        self._process = subprocess.Popen(
+            command,
+            env={**kept, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.url = ""
+        self._listening = threading.Event()
+        self._lines: list[str] = []
+        pipes = [pipe for pipe in (self._process.stdout, self._process.stderr) if pipe is not None]
+        self._readers = [threading.Thread(target=self._read, args=(pipe,), daemon=True) for pipe in pipes]
+        for reader in self._readers:
+            reader.start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.kill()
+        self._process.wait()
+
+    def listening(self) -> Self:
+        """Wait until it can be scraped."""
+        if not self._listening.wait(_START_SECONDS):
+            raise TimeoutError("\n".join(self._lines))
+        return self
+
+    def cpu_seconds(self) -> float:
+        """User and system time so far."""
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / _TICKS
+
+    def peak_megabytes(self) -> float:
+        """Peak resident memory so far, in 10^6 bytes."""
+        status = Path(f"/proc/{self._process.pid}/status").read_text()
+        (kibibytes,) = re.findall(r"VmHWM:\s+(\d+) kB", status)
+        return int(kibibytes) * 1024 / 1e6
+
+    def scrape_seconds(self) -> float:
+        """Scrape once over a new connection; returns how long it took."""
+        started = time.perf_counter()
+        self._scrape()
+        return time.perf_counter() - started
+
+    def stop(self) -> Ended:
+        """Ask it to end, and wait for that."""
+        self._process.send_signal(signal.SIGTERM)
+        return self.ended(_STOP_SECONDS)
+
+    def ended(self, timeout_seconds: float) -> Ended:
+        """Wait until it ends by itself."""
+        exit_code = self._process.wait(timeout_seconds)
+        ended = Ended(time.monotonic() - self.started_at, _cpu_of_children() - self._cpu_before)
+        for reader in self._readers:
+            reader.join()
+        if exit_code:
+            raise RuntimeError(f"it ended with {exit_code}\n" + "\n".join(self._lines))
+        return ended
+
+    def check(self, totals: Totals) -> None:
+        """Raise WrongCountError unless what it said at its end is what it was given: counts and sums, by type."""
+        expected = {name: (total.count, float(total.value)) for name, total in totals.items()}
+        said = (json.loads(line) for line in self._lines if line.startswith('{"type"'))
+        counted = {
+            line["type"]: (line["count"], line["sum"] if self._exact else round(line["sum"], 2)) for line in said
+        }
+        if counted != expected:
+            raise WrongCountError(f"{self.name} counted {counted}, and was given {expected}")
+
+    def _scrape(self) -> str:
+        with urllib.request.urlopen(f"{self.url}/metrics") as answer:  # noqa: S310 - our own
+            return str(answer.read().decode())
+
+    def _read(self, pipe: IO[str]) -> None:
+        for line in pipe:
+            self._lines.append(line)
+            found = _LISTENING.search(line) if not self.url else None
+            if found:
+                self.url = found[1]
+                self._listening.set()
+
+
+def exporter(stub: StubSqs, ledger: Path, *arguments: str) -> Subject:
+    """Start the exporter as it is by default, its durable ledger in the file `ledger`."""
+    command = [sys.executable, "-m", "exporter", "run", "--queue", QUEUE, "--ledger.path", str(ledger)]
+    command += ["--web.listen-address", "127.0.0.1:0", *arguments]
+    return Subject("exporter", command, stub.environment, exact=True)
+
+
+def boto3_loop(stub: StubSqs, threads: int, *arguments: str) -> Subject:
+    """Start the yardstick."""
+    command = [sys.executable, str(BENCHMARKS / "boto3_loop.py"), "--queue", QUEUE, "--threads", str(threads)]
+    return Subject(f"boto3 x {threads}", [*command, *arguments], stub.environment, exact=False)
+
+
+def _cpu_of_children() -> float:
+    """User and system time of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
