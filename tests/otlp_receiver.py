@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Self
 
-import grpc
+import grpc  # type: ignore[import-untyped] # it has no types
 from opentelemetry.proto.collector.metrics.v1 import metrics_service_pb2, metrics_service_pb2_grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
@@ -178,19 +178,19 @@ class OtlpReceiver:
     def _serve_grpc(self) -> Callable[[], None]:
         receiver = self
 
-        class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):  # type: ignore[misc] # it has no types
+        class Metrics(metrics_service_pb2_grpc.MetricsServiceServicer):
             def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 - gRPC's
                 receiver.take(request.SerializeToString(), "metrics", dict(context.invocation_metadata()))
                 return metrics_service_pb2.ExportMetricsServiceResponse()
 
-        class Traces(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc] # it has no types
+        class Traces(trace_service_pb2_grpc.TraceServiceServicer):
             def Export(self, request: Any, context: Any) -> Any:  # noqa: ANN401, N802 - gRPC's
                 receiver.take(request.SerializeToString(), "traces", dict(context.invocation_metadata()))
                 return trace_service_pb2.ExportTraceServiceResponse()
 
         server = grpc.server(ThreadPoolExecutor(max_workers=4))
-        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Traces(), server)
+        metrics_service_pb2_grpc.add_MetricsServiceServicer_to_server(Metrics(), server)  # type: ignore[no-untyped-call]
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Traces(), server)  # type: ignore[no-untyped-call]
         self.port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         return lambda: server.stop(None).wait()
