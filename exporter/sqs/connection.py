@@ -37,12 +37,15 @@ from botocore.utils import get_environ_proxies
 from exporter.errors import QueueUnavailableError, WrongSettingError
 from exporter.sqs import Credentials, Target
 from exporter.sqs.reasons import one_line, reason_of_error
+from exporter.wording import shown
 
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
 QUEUE_NAME = re.compile(r"(?=.{1,80}\Z)[A-Za-z0-9_-]+(\.fifo)?")
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html"""
+
+_USER_AND_PASSWORD = re.compile(r"\S*@")
 
 _OPERATIONS = frozenset({"GetQueueUrl", "GetQueueAttributes", "SendMessageBatch"})
 
@@ -151,6 +154,7 @@ def connect(session: Session | None = None, *, endpoint_url: str | None = None) 
         raise WrongSettingError(f"The AWS credentials are incomplete: {_detail(error)}") from None
     except (BotoCoreError, ValueError) as error:
         raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {_detail(error)}") from None
+    _check_endpoint(client.meta.endpoint_url)
     if not client.meta.region_name:
         raise WrongSettingError("The AWS region is empty: set AWS_REGION, or region in the AWS profile")
     if credentials is None:
@@ -186,7 +190,7 @@ def reason_of(error: Exception) -> str:
     """Which of `exporter.sqs.REASONS` an exception of boto3 stands for."""
     if isinstance(error, ClientError):
         return _reason_of_answer(error)
-    if isinstance(error, _NO_CREDENTIALS):
+    if isinstance(error, _NO_CREDENTIALS) or _is_unusable_header(error):
         return "credentials"
     if isinstance(error, SSLError):
         return "tls"
@@ -215,10 +219,30 @@ def _reason_of_answer(error: ClientError) -> str:
 
 
 def _detail(error: Exception) -> str:
-    """Return what the exception adds, but not the answer's message, which can be anyone's text."""
+    """Return what the exception adds, but neither the answer's message, which can be anyone's text, nor a secret."""
     if isinstance(error, ClientError):
         return one_line(error.response.get("Error", {}).get("Code", "no error code"))
-    return one_line(str(error)) if isinstance(error, (BotoCoreError, ValueError)) else type(error).__name__
+    if _is_unusable_header(error) or not isinstance(error, (BotoCoreError, ValueError)):
+        return type(error).__name__
+    return one_line(_USER_AND_PASSWORD.sub("...@", str(error)))
+
+
+def _is_unusable_header(error: Exception) -> bool:
+    """Whether a header can't be sent: a session token with a line break in it, which the exception shows."""
+    return type(error) is HTTPClientError and isinstance(error.kwargs.get("error"), ValueError)
+
+
+def _check_endpoint(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.hostname and parts.port != 0 and not (parts.username or parts.password or parts.query)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise WrongSettingError(
+            f"The endpoint of SQS (AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL or endpoint_url in ~/.aws/config) is "
+            f"{shown(url)}: use a URL such as http://localhost:9324, without user, password and query",
+        )
 
 
 def _ca_bundle(setting: str | None) -> str | None:
