@@ -1,0 +1,161 @@
+"""Outages, a fault at a time, against the real program. They run side by side, because most of each is waiting."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from exporter_process import ExporterProcess
+from fake_sqs import FakeSqs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
+    from pathlib import Path
+
+SIDE_BY_SIDE = 12
+"""Most of each is waiting, but more would measure how fast processes start."""
+EVENTS = [f'{{"type": "purchase", "value": {value}}}' for value in ("0.1", "12.55", "-3", "1e-9")]
+SHORT_WAIT = ("--sqs.wait-seconds", "1")
+NOT_READY_SECONDS = 30.0
+READY_AGAIN_SECONDS = 30.0
+MOST_CALLS = 40
+"""What a loop that spins makes in a fraction of a second, and one that backs off not in half a minute."""
+RECEIVES, DELETES = "ReceiveMessage", "DeleteMessageBatch"
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A fault of `FakeSqs.fault` on an operation, and the reason under which it is to be counted and told."""
+
+    operation: str
+    kind: str
+    reason: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        told = (f"{name}={value}" for name, value in self.options.items() if name != "message")
+        return " ".join((self.operation, self.kind, *told))
+
+    @property
+    def acted(self) -> bool:
+        """Whether SQS did what it was asked: these befall the answer alone."""
+        return bool(self.options.get("acted")) or self.kind in {"drip", "half_closed", "truncated"}
+
+
+def side_by_side(
+    request: pytest.FixtureRequest, directories: pytest.TempPathFactory
+) -> Iterator[Callable[[Case], None]]:
+    """Run the cases of all selected tests that use the requesting fixture; yield what waits for the end of one."""
+    asking = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
+    cases: list[Case] = [
+        item.callspec.params["case"]  # type: ignore[misc]  # whatever a test has for parameters
+        for item in asking
+        if request.fixturename in item.fixturenames
+    ]
+    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
+        ends: dict[Case, Future[None]] = {
+            case: pool.submit(
+                receives_fail if case.operation == RECEIVES else deletes_fail,
+                case,
+                directories.mktemp("outage") / "ledger.db",
+            )
+            for case in cases
+        }
+        yield lambda case: ends[case].result()
+
+
+@contextmanager
+def counting(
+    ledger: Path, *arguments: str, attributes: dict[str, str] | None = None
+) -> Iterator[tuple[FakeSqs, ExporterProcess]]:
+    """Give a fake SQS and an exporter that has counted `EVENTS`, is ready, and waits in a long poll.
+
+    `attributes` are the queue's; without `arguments` long polls are short.
+    """
+    with (
+        FakeSqs(attributes=attributes) as sqs,
+        ExporterProcess(sqs.environment, ledger, *(arguments or SHORT_WAIT)) as exporter,
+    ):
+        sqs.send(EVENTS)
+        exporter.wait_for(lambda scrape: scrape.counted == len(EVENTS))
+        exporter.wait_until_ready()
+        sqs.wait_until(lambda account: account.deleted == len(EVENTS) and account.waiting_receives == 1)
+        yield sqs, exporter
+
+
+def all_is_settled(sqs: FakeSqs, exporter: ExporterProcess) -> None:
+    """Wait until nothing is left in the queue or unsettled; assert that counts and sums are exactly the account's."""
+    exporter.wait_until_ready(READY_AGAIN_SECONDS)
+    sqs.wait_until(lambda account: account.deleted == account.sent and account.remaining == 0, READY_AGAIN_SECONDS)
+    scrape = exporter.wait_for(
+        lambda scrape: (
+            not scrape.total("sqs_exporter_ledger_unsettled_messages")
+            and scrape.counted + scrape.rejected == sqs.account().sent
+        )
+    )
+    assert scrape.agrees_with(sqs.account())
+    assert exporter.healthy()
+    assert not any("Traceback" in line for line in exporter.stderr), exporter.last_lines
+
+
+def a_new_receive_is_made(sqs: FakeSqs) -> None:
+    """Wait for the next receive: the long poll that is open now began before the fault."""
+    calls = sqs.account().calls[RECEIVES]
+    sqs.wait_until(lambda account: account.calls[RECEIVES] > calls)
+
+
+def receives_fail(case: Case, ledger: Path) -> None:
+    """While receives fail nothing is counted or deleted and few are made; the reason is told; then all is counted."""
+    with counting(ledger) as (sqs, exporter):
+        before = sqs.account()
+        sqs.fault(case.kind, RECEIVES, **case.options)
+        a_new_receive_is_made(sqs)
+        sqs.load(300, seed=1)
+        sentence = exporter.wait_until_ready(NOT_READY_SECONDS, ready=False)
+        assert f"receives fail ({case.reason})" in sentence, sentence
+        assert exporter.healthy(), "an outage of SQS is no reason to restart"
+        scrape, account = exporter.scrape(), sqs.account()
+        assert scrape.counted == len(EVENTS), f"{scrape.counted} were counted"
+        assert account.deleted == len(EVENTS), f"{account.deleted} were deleted"
+        by_reason = {
+            **scrape.by("sqs_exporter_receive_errors_total", "reason"),
+            **{
+                reason: count
+                for reason, count in scrape.by("sqs_exporter_messages_released_total", "reason").items()
+                if count
+            },
+        }
+        assert by_reason.get(case.reason, 0) > 0, by_reason
+        calls = account.calls[RECEIVES] - before.calls[RECEIVES]
+        assert 0 < calls <= MOST_CALLS, f"{calls} receives"
+        sqs.clear()
+        sqs.advance(31)
+        all_is_settled(sqs, exporter)
+
+
+def deletes_fail(case: Case, ledger: Path) -> None:
+    """While deletes fail messages count once and none is taken for deleted, few are made; then all are deleted."""
+    with counting(ledger) as (sqs, exporter):
+        before = sqs.account()
+        sqs.fault(case.kind, DELETES, **case.options)
+        sqs.load(50, seed=2)
+        exporter.wait_for(lambda scrape: scrape.counted == len(EVENTS) + 50)
+        sentence = exporter.wait_until_ready(NOT_READY_SECONDS, ready=False)
+        assert f"deletes fail ({case.reason})" in sentence, sentence
+        assert exporter.healthy(), "an outage of SQS is no reason to restart"
+        scrape, account = exporter.scrape(), sqs.account()
+        assert scrape.counted == len(EVENTS) + 50
+        assert scrape.total("sqs_exporter_messages_deleted_total") == len(EVENTS)
+        assert scrape.total("sqs_exporter_ledger_unsettled_messages") == 50
+        by_reason = scrape.by("sqs_exporter_message_delete_failures_total", "reason")
+        assert by_reason.get(case.reason, 0) > 0, by_reason
+        calls = account.calls[DELETES] - before.calls[DELETES]
+        assert 0 < calls <= MOST_CALLS, f"{calls} batch deletes"
+        if not case.acted:
+            assert account.deleted == len(EVENTS), f"{account.deleted} were deleted"
+        sqs.clear()
+        all_is_settled(sqs, exporter)
