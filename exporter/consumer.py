@@ -230,7 +230,7 @@ class Consumer:
         return self._on_invalid == "leave"
 
     def _observe(self, received: Sequence[Received], deliveries: Sequence[Delivery], fresh: Sequence[bool]) -> None:
-        """Show how old the events and messages were that this commit counted."""
+        """Show how old the events and messages were that this commit counted; below 0 where a clock runs ahead."""
         now_seconds = time.time()
         event_ages_seconds = []
         message_ages_seconds = []
@@ -238,9 +238,9 @@ class Consumer:
         for message, (_, outcome), is_fresh in zip(messages, deliveries, fresh, strict=True):
             if is_fresh and not isinstance(outcome, str):
                 if outcome.occurred_at_seconds is not None:
-                    event_ages_seconds.append(max(0.0, now_seconds - outcome.occurred_at_seconds))
+                    event_ages_seconds.append(now_seconds - outcome.occurred_at_seconds)
                 if message.sent_at_seconds is not None:
-                    message_ages_seconds.append(max(0.0, now_seconds - message.sent_at_seconds))
+                    message_ages_seconds.append(now_seconds - message.sent_at_seconds)
         self._happened.events_counted(event_ages_seconds, message_ages_seconds)
 
     def _follow_the_queue(self) -> None:
