@@ -102,6 +102,8 @@ class Recorder:
             return
         try:
             self._ledger.reopen()
+            # To be read is not enough: without a commit that succeeds, messages would be taken only to be released.
+            self._ledger.record((), {})
         except LedgerError as error:
             self._fail(error)
             return
