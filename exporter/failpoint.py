@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,18 +16,31 @@ NAMES = frozenset(
 )
 
 _left: dict[str, int] = {}
+_delay_seconds: dict[str, float] = {}
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Read `name:n` from the environment: the n-th time that `name` is reached, the process kills itself (SIGKILL)."""
-    name, _, times = environment.get(VARIABLE, "").partition(":")
+    """Read `name:n` or `name:n:seconds` from the environment: what the n-th time that `name` is reached leads to.
+
+    The process kills itself (SIGKILL), at once or so many seconds later, in the middle of what comes then.
+    """
+    name, _, rest = environment.get(VARIABLE, "").partition(":")
     if name in NAMES:
+        times, _, seconds = rest.partition(":")
         _left[name] = int(times or 1)
+        _delay_seconds[name] = float(seconds or 0)
 
 
 def reach(name: str) -> None:
     """Say that the process is at `name`. Free unless a failpoint is armed."""
     if name in _left:
         _left[name] -= 1
-        if _left[name] <= 0:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if _left[name] == 0:
+            delay_seconds = _delay_seconds[name]
+            if not delay_seconds:
+                _die()
+            threading.Timer(delay_seconds, _die).start()
+
+
+def _die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
