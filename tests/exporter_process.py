@@ -19,7 +19,7 @@ from typing import IO, TYPE_CHECKING, Any, Self
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from types import TracebackType
 
     from fake_sqs import Account
@@ -100,16 +100,24 @@ class ExporterProcess:
     """One exporter on one ledger; a context manager that kills what still runs.
 
     `environment` is SQS's (`FakeSqs.environment`) and whatever else a test sets; `arguments` are further flags of
-    `run`. The port is free at first and stays the same over restarts.
+    `run`. `through` is a command that ends in becoming another one: a limit, a namespace. The port is free at first and
+    stays the same over restarts.
     """
 
     def __init__(
-        self, environment: dict[str, str], ledger: Path, *arguments: str, queue: str = "events", start: bool = True
+        self,
+        environment: dict[str, str],
+        ledger: Path,
+        *arguments: str,
+        queue: str = "events",
+        through: Sequence[str] = (),
+        start: bool = True,
     ) -> None:
         self.environment = environment
         self.ledger = ledger
         self.queue = queue
         self.arguments = arguments
+        self.through = through
         self.port = 0
         self.stdout: list[str] = []
         """Lines of all processes so far."""
@@ -133,7 +141,7 @@ class ExporterProcess:
         self._join_readers()
         self._listening.clear()
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        command = [str(PROGRAM), "run", "--queue", self.queue, "--ledger.path", str(self.ledger)]
+        command = [*self.through, str(PROGRAM), "run", "--queue", self.queue, "--ledger.path", str(self.ledger)]
         command += ["--web.listen-address", f"127.0.0.1:{self.port}", "--log.format", "json", *self.arguments]
         process = subprocess.Popen(
             command,
