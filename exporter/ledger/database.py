@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 from pathlib import Path
@@ -72,7 +73,6 @@ class Database:
         if self._log_pages < CHECKPOINT_PAGES:
             return None
         self._log_pages = 0
-        failpoint.reach("in_checkpoint")
         try:
             _checkpoint(self.connection)
         except sqlite3.Error as error:
@@ -104,15 +104,24 @@ def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
         raise failure(path, "unreadable", "it is not a regular file")
     if Path(path).stat().st_size == 0:
         raise failure(path, "corrupt", "it is empty")
-    if lost_transactions(f"{path}-wal"):
+    for place in (path, Path(path).parent):
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise failure(path, "read_only", f"no permission to write {place}")
+    uri = f"file:{quote(os.fsencode(path))}"
+    # Touches nothing: opening it for good would change another program's database into one with a write-ahead log.
+    with contextlib.closing(sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)) as untouched:
+        _require_ours(untouched, path)
+    log = f"{path}-wal"
+    if lost_transactions(log) and not _in_use(path) and lost_transactions(log):
         raise failure(path, "corrupt", "its write-ahead log")
-    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=lock_timeout_seconds)
+    connection = sqlite3.connect(
+        f"{uri}?mode=rw", uri=True, isolation_level=None, timeout=lock_timeout_seconds, check_same_thread=False
+    )
     try:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute("BEGIN IMMEDIATE")
-        _check(connection, path)
+        _require_whole(connection, path)
         connection.execute("COMMIT")
         # Rewrites what an earlier process left in the log: after a failed fsync it may be in the page cache alone.
         _checkpoint(connection, "TRUNCATE")
@@ -122,15 +131,33 @@ def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: str) -> None:
+def _in_use(path: str) -> bool:
+    """Tell whether another process has the ledger open, and may be writing the log that was just read.
+
+    The lock is SQLite's: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE).
+    """
+    with Path(path).open("rb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
+        except (BlockingIOError, PermissionError):
+            return True
+    return False
+
+
+def _require_ours(connection: sqlite3.Connection, path: str) -> None:
     (application_id,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID:
         raise failure(path, "unreadable", "it is no ledger but another program's database")
     if version > VERSION:
         raise failure(path, "newer_schema", f"schema {version}, this one knows {VERSION}")
+    if version != VERSION:
+        raise failure(path, "corrupt", f"schema {version}, which never was")
+
+
+def _require_whole(connection: sqlite3.Connection, path: str) -> None:
     tables = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-    if version != VERSION or tables != TABLES:
+    if tables != TABLES:
         raise failure(path, "corrupt", "its tables are not a ledger's")
     ((found,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
     if found != "ok":
@@ -139,6 +166,7 @@ def _check(connection: sqlite3.Connection, path: str) -> None:
 
 def _checkpoint(connection: sqlite3.Connection, mode: str = "PASSIVE") -> None:
     """Move the write-ahead log into the database. PASSIVE lets the log be overwritten in place: half the fsync time."""
+    failpoint.reach("in_checkpoint")
     busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
     if busy:
         raise sqlite3.OperationalError("the checkpoint could not finish")
