@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from exporter_process import ExporterProcess
@@ -14,9 +14,6 @@ from otlp_receiver import OtlpReceiver, Pushed
 
 from exporter.otlp import names
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 SOURCES = (
     messaging_attributes,
     messaging_metrics,
@@ -25,6 +22,7 @@ SOURCES = (
     service_attributes,
 )
 CONVENTIONS = {value for source in SOURCES for value in vars(source).values() if isinstance(value, str)}
+GUIDE = Path(__file__).resolve().parent.parent / "docs" / "opentelemetry.md"
 AT_ONCE = ("--shutdown.timeout", "0s")
 """Nobody waits for an empty long poll."""
 EVENT = '{"type": "purchase", "value": 12.55, "occurred_at": "2020-10-06 10:02:05"}'
@@ -130,6 +128,8 @@ def test_names_units_and_attributes_are_those_of_the_conventions(tmp_path: Path)
     }
     assert operations == {("receive",), ("receive", "server"), ("delete",)}
     assert push.resource[names.SERVICE_NAME] == "sqs-event-exporter"
+    guide = GUIDE.read_text(encoding="utf-8")
+    assert not [name for name in push.metrics.keys() | push.attribute_names() if f"`{name}`" not in guide]
     assert {names.SERVICE_NAME, names.SERVICE_VERSION, names.SERVICE_INSTANCE_ID} <= push.resource.keys() & CONVENTIONS
 
 
@@ -145,11 +145,13 @@ def test_the_constants_are_the_conventions() -> None:
 
 
 def test_the_standard_variables_are_honoured(tmp_path: Path) -> None:
-    """A signal's own endpoint is taken as it is; headers, compression, resource, temporality and aggregation, too."""
+    """A signal's own endpoint is taken as it is; headers, compression, resource, temporality and sampler, too."""
     with OtlpReceiver() as receiver, FakeSqs() as sqs:
         sqs.send([EVENT] * 3)
         variables = {
             "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": f"http://127.0.0.1:{receiver.port}/otlp/metrics",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": f"http://127.0.0.1:{receiver.port}/otlp/traces",
+            "OTEL_TRACES_SAMPLER": "always_off",
             "OTEL_EXPORTER_OTLP_METRICS_HEADERS": "x-scope-orgid=shop,authorization=Basic%20c2VjcmV0",
             "OTEL_EXPORTER_OTLP_METRICS_COMPRESSION": "gzip",
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE": "LowMemory",

@@ -142,15 +142,3 @@ def test_produce_sends_its_trace_context(tmp_path: Path) -> None:
             process = receiver.wait_for_span("process events")
             assert exporter.terminate() == 0
     assert links_of(process)[send.trace_id.hex(), send.span_id.hex()] == {names.BATCH_COUNT: 10}
-
-
-def test_a_sampler_decides_and_metrics_do_not_care(tmp_path: Path) -> None:
-    """OTEL_TRACES_SAMPLER=always_off leaves no span."""
-    with OtlpReceiver() as receiver, FakeSqs() as sqs:
-        sqs.send([EVENT])
-        variables = receiver.environment | {"OTEL_TRACES_SAMPLER": "always_off"}
-        with ExporterProcess(sqs.environment | variables, tmp_path / "ledger.db", *AT_ONCE) as exporter:
-            exporter.wait_for(lambda scrape: scrape.counted == 1)
-            assert exporter.terminate() == 0
-    assert receiver.pushed
-    assert not receiver.spans

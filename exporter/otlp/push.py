@@ -7,6 +7,8 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
+from opentelemetry.sdk.metrics.export import MetricExportResult
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
@@ -28,6 +30,8 @@ class Push:
         self._exporters = exporters
         self._collect = collect
         self._interval_seconds = interval_seconds
+        self.succeeding = True
+        """Whether the latest push that came to an end succeeded."""
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otlp-push", daemon=True)
 
@@ -49,9 +53,10 @@ class Push:
     def _push(self) -> None:
         try:
             metrics = self._collect()
-            for exporter in self._exporters:
-                exporter.export(metrics)
+            results = [exporter.export(metrics) for exporter in self._exporters]
+            self.succeeding = MetricExportResult.FAILURE not in results
         except Exception:
+            self.succeeding = False
             log.exception("a push of metrics failed, the next one brings what it would have brought")
 
 

@@ -28,6 +28,8 @@ log = logging.getLogger("exporter.otlp")
 
 STOP_SECONDS = 1.0
 """What the last push is given: a collector that does not answer holds up nobody's shutdown."""
+STOP_SECONDS_OF_A_FAILING_ONE = 0.2
+"""What it is given where the push before it failed."""
 DEFAULT_MAX_LINKS = 128
 
 
@@ -87,7 +89,7 @@ class OpenTelemetry:
         ends: list[Callable[[], object]] = [self._push.stop] if self._exporters else []
         if self._tracer_provider is not None:
             ends.append(self._tracer_provider.shutdown)
-        if not finish(ends, STOP_SECONDS):
+        if not finish(ends, STOP_SECONDS if self._push.succeeding else STOP_SECONDS_OF_A_FAILING_ONE):
             log.warning("OpenTelemetry's last push was given up: of metrics, the next start pushes the same totals")
         for exporter in self._exporters:
             exporter.shutdown()
