@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from exporter.ledger import Snapshot
-    from exporter.otlp.environment import Wanted
+    from exporter.otlp.environment import Signal, Wanted
     from exporter.sqs import QueueDepth
 
 log = logging.getLogger("exporter.otlp")
@@ -70,15 +70,9 @@ class OpenTelemetry:
 
     def start(self) -> Self:
         """Begin to push."""
-        metrics, traces = self._wanted.metrics, self._wanted.traces
         log.info(
             "OpenTelemetry is on",
-            extra={
-                "metrics": metrics.endpoint if metrics else None,
-                "metrics_protocol": metrics.protocol if metrics else None,
-                "traces": traces.endpoint if traces else None,
-                "traces_protocol": traces.protocol if traces else None,
-            },
+            extra={"metrics": _destination(self._wanted.metrics), "traces": _destination(self._wanted.traces)},
         )
         if self._exporters:
             self._push.start()
@@ -106,6 +100,13 @@ class OpenTelemetry:
                 metrics += scope.metrics
         scopes = [ScopeMetrics(self._scope, metrics, names.SCHEMA_URL)]
         return MetricsData([ResourceMetrics(self._resource, scopes, self._resource.schema_url)])
+
+
+def _destination(signal: Signal | None) -> str:
+    """Say where a signal goes."""
+    if signal is None:
+        return "off"
+    return f"{signal.endpoint} ({signal.protocol})" if "otlp" in signal.exporters else "console"
 
 
 def _server(endpoint_url: str) -> dict[str, str | int]:
