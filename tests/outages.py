@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -12,10 +14,7 @@ from exporter_process import ExporterProcess
 from fake_sqs import FakeSqs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from concurrent.futures import Future
-    from pathlib import Path
-
+    from collections.abc import Iterator
 SIDE_BY_SIDE = 12
 """Most of each is waiting, but more would measure how fast processes start."""
 EVENTS = [f'{{"type": "purchase", "value": {value}}}' for value in ("0.1", "12.55", "-3", "1e-9")]
@@ -27,8 +26,12 @@ MOST_CALLS = 40
 RECEIVES, DELETES = "ReceiveMessage", "DeleteMessageBatch"
 
 
+Case = Callable[[Path], None]
+"""What happens on a ledger of its own, at a path where there is none yet; named after what it proves."""
+
+
 @dataclass(frozen=True, eq=False)
-class Case:
+class Fault:
     """A fault of `FakeSqs.fault` on an operation, and the reason under which it is to be counted and told."""
 
     operation: str
@@ -36,7 +39,8 @@ class Case:
     reason: str
     options: dict[str, Any] = field(default_factory=dict)
 
-    def __str__(self) -> str:
+    @property
+    def __name__(self) -> str:
         told = (f"{name}={value}" for name, value in self.options.items() if name != "message")
         return " ".join((self.operation, self.kind, *told))
 
@@ -44,6 +48,18 @@ class Case:
     def acted(self) -> bool:
         """Whether SQS did what it was asked: these befall the answer alone."""
         return bool(self.options.get("acted")) or self.kind in {"drip", "half_closed", "truncated"}
+
+    def __call__(self, ledger: Path) -> None:
+        """Make it befall an exporter on this ledger."""
+        if self.operation == RECEIVES:
+            receives_fail(self, ledger)
+        else:
+            deletes_fail(self, ledger)
+
+
+def name_of(case: Case) -> str:
+    """Return what a case is called in the test's report."""
+    return case.__name__
 
 
 def side_by_side(
@@ -57,14 +73,7 @@ def side_by_side(
         if request.fixturename in item.fixturenames
     ]
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        ends: dict[Case, Future[None]] = {
-            case: pool.submit(
-                receives_fail if case.operation == RECEIVES else deletes_fail,
-                case,
-                directories.mktemp("outage") / "ledger.db",
-            )
-            for case in cases
-        }
+        ends = {case: pool.submit(case, directories.mktemp("outage") / "ledger.db") for case in cases}
         yield lambda case: ends[case].result()
 
 
@@ -83,6 +92,7 @@ def counting(
         sqs.send(EVENTS)
         exporter.wait_for(lambda scrape: scrape.counted == len(EVENTS))
         exporter.wait_until_ready()
+        exporter.wait_for(lambda scrape: not scrape.total("sqs_exporter_ledger_unsettled_messages"))
         sqs.wait_until(lambda account: account.deleted == len(EVENTS) and account.waiting_receives == 1)
         yield sqs, exporter
 
@@ -108,15 +118,15 @@ def a_new_receive_is_made(sqs: FakeSqs) -> None:
     sqs.wait_until(lambda account: account.calls[RECEIVES] > calls)
 
 
-def receives_fail(case: Case, ledger: Path) -> None:
+def receives_fail(fault: Fault, ledger: Path) -> None:
     """While receives fail nothing is counted or deleted and few are made; the reason is told; then all is counted."""
     with counting(ledger) as (sqs, exporter):
         before = sqs.account()
-        sqs.fault(case.kind, RECEIVES, **case.options)
+        sqs.fault(fault.kind, RECEIVES, **fault.options)
         a_new_receive_is_made(sqs)
         sqs.load(300, seed=1)
         sentence = exporter.wait_until_ready(NOT_READY_SECONDS, ready=False)
-        assert f"receives fail ({case.reason})" in sentence, sentence
+        assert f"receives fail ({fault.reason})" in sentence, sentence
         assert exporter.healthy(), "an outage of SQS is no reason to restart"
         scrape, account = exporter.scrape(), sqs.account()
         assert scrape.counted == len(EVENTS), f"{scrape.counted} were counted"
@@ -129,7 +139,7 @@ def receives_fail(case: Case, ledger: Path) -> None:
                 if count
             },
         }
-        assert by_reason.get(case.reason, 0) > 0, by_reason
+        assert by_reason.get(fault.reason, 0) > 0, by_reason
         calls = account.calls[RECEIVES] - before.calls[RECEIVES]
         assert 0 < calls <= MOST_CALLS, f"{calls} receives"
         sqs.clear()
@@ -137,25 +147,25 @@ def receives_fail(case: Case, ledger: Path) -> None:
         all_is_settled(sqs, exporter)
 
 
-def deletes_fail(case: Case, ledger: Path) -> None:
+def deletes_fail(fault: Fault, ledger: Path) -> None:
     """While deletes fail messages count once and none is taken for deleted, few are made; then all are deleted."""
     with counting(ledger) as (sqs, exporter):
         before = sqs.account()
-        sqs.fault(case.kind, DELETES, **case.options)
+        sqs.fault(fault.kind, DELETES, **fault.options)
         sqs.load(50, seed=2)
         exporter.wait_for(lambda scrape: scrape.counted == len(EVENTS) + 50)
         sentence = exporter.wait_until_ready(NOT_READY_SECONDS, ready=False)
-        assert f"deletes fail ({case.reason})" in sentence, sentence
+        assert f"deletes fail ({fault.reason})" in sentence, sentence
         assert exporter.healthy(), "an outage of SQS is no reason to restart"
         scrape, account = exporter.scrape(), sqs.account()
         assert scrape.counted == len(EVENTS) + 50
         assert scrape.total("sqs_exporter_messages_deleted_total") == len(EVENTS)
         assert scrape.total("sqs_exporter_ledger_unsettled_messages") == 50
         by_reason = scrape.by("sqs_exporter_message_delete_failures_total", "reason")
-        assert by_reason.get(case.reason, 0) > 0, by_reason
+        assert by_reason.get(fault.reason, 0) > 0, by_reason
         calls = account.calls[DELETES] - before.calls[DELETES]
         assert 0 < calls <= MOST_CALLS, f"{calls} batch deletes"
-        if not case.acted:
+        if not fault.acted:
             assert account.deleted == len(EVENTS), f"{account.deleted} were deleted"
         sqs.clear()
         all_is_settled(sqs, exporter)
