@@ -170,3 +170,18 @@ class CrashLoop:
             return ledger.snapshot
         finally:
             ledger.close()
+
+
+Exact = dict[str, tuple[int, int, int]]
+"""Of each type its count, the sum of its values that are not negative and that of the others' magnitudes, in 1e-9."""
+
+
+def sent_of(account: Account) -> Exact:
+    """Return what was sent."""
+    return {name: (totals.count, totals.value_nano, totals.negative_nano) for name, totals in account.types.items()}
+
+
+def counted_of(snapshot: Snapshot) -> Exact:
+    """Return what was counted, without types at 0."""
+    types = snapshot.types.items()
+    return {name: (totals.count, totals.value_nano, totals.negative_nano) for name, totals in types if totals.count}
