@@ -30,7 +30,7 @@ SCRAPE_SECONDS = 5.0
 START_SECONDS = 20.0
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 """What of the test's own environment the program gets: none of its AWS settings."""
-LISTENING = re.compile(r"http://[^/]*:(\d+)")
+LISTENING = re.compile(r"https?://[^/]*:(\d+)")
 LINES_SHOWN = 30
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
