@@ -26,7 +26,8 @@ test: $(VENV)/dev.stamp ## Run the tests; TEST_FLAGS are pytest's
 check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
-	$(BIN)/mypy
+	@for part in exporter tests benchmarks fuzz grafana requirements; do \
+	  echo "$(BIN)/mypy $$part" && MYPYPATH=$$part:tests $(BIN)/mypy $$part || exit 1; done
 
 .PHONY: format
 format: $(VENV)/dev.stamp ## Format the code and mend what ruff can mend
@@ -41,6 +42,10 @@ fuzz: $(VENV)/dev.stamp ## Throw bytes at the parser for FUZZ_SECONDS (60); need
 .PHONY: soak
 soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about half an hour; SOAK_FLAGS are benchmarks/soak.py's
 	$(BIN)/python benchmarks/soak.py $(SOAK_FLAGS)
+
+.PHONY: hostile
+hostile: $(VENV)/dev.stamp ## Send it a million types, answers of 60 MiB and more generated bodies, about ten minutes
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/test_hostile_messages.py tests/test_cardinality.py $(TEST_FLAGS)
 
 .PHONY: dashboard
 dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard anew

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from exporter import demo
-from exporter.errors import WrongSettingError
+from exporter.errors import ExporterError, WrongSettingError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -112,5 +112,5 @@ def test_without_its_extra_dependencies_it_says_how_to_get_them(monkeypatch: pyt
 def test_an_sqs_that_does_not_start_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """A broken installation of the server ends the command; it does not hang it."""
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(demo.ExporterError, match="did not start"), demo.running():
+    with pytest.raises(ExporterError, match="did not start"), demo.running():
         pass

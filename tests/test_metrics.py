@@ -215,7 +215,7 @@ def test_health_counts_what_it_is_told() -> None:
     health.observe_message_ages([4.0])
     after = {(s.name, *s.labels.items()): s.value for f in registry.collect() for s in f.samples}
     queue = ("queue", "orders")
-    moved = {key: value for key, value in after.items() if value != before[key] and not key[0].endswith("_bucket")}
+    moved = {key: value for key, value in after.items() if value != before[key] and not str(key[0]).endswith("_bucket")}
     assert moved == {
         ("sqs_exporter_messages_deleted_total", queue): 7,
         ("sqs_exporter_message_delete_failures_total", queue, ("reason", "throttled")): 3,

@@ -196,6 +196,11 @@ def test_attributes_are_the_same_object_until_they_change(stub: StubSqs) -> None
         assert events.next("found").visibility_timeout_seconds == 60
 
 
+def always(answer: Answer) -> Callable[[dict[str, Any]], Answer]:
+    """Return what answers every request like this."""
+    return lambda _: answer
+
+
 REFUSALS = [
     (refusal("InvalidClientTokenId", 403), "credentials"),
     (refusal("ExpiredToken", 400), "credentials"),
@@ -218,7 +223,7 @@ def test_every_refusal_has_a_bounded_reason_and_a_way_out(stub: StubSqs) -> None
     """The reason is of the closed set, and the sentence names the queue, region and endpoint but no secret."""
     connection = connect(endpoint_url=stub.url)
     for answer, reason in REFUSALS:
-        stub.answers["GetQueueUrl"] = lambda _, answer=answer: answer
+        stub.answers["GetQueueUrl"] = always(answer)
         events = Events()
         keeper = Housekeeping(connection, "events", listener=events)
         keeper.start()

@@ -295,7 +295,7 @@ def test_a_collector_that_fails_is_a_500_with_one_line_in_the_log(caplog: pytest
             return []
 
     registry = registry_of_one()
-    registry.register(Broken())  # type: ignore[arg-type]
+    registry.register(Broken())
     with serving(registry) as server, caplog.at_level(logging.INFO):
         answer = ask(server)
         broken[0] = False
@@ -582,16 +582,16 @@ def test_a_client_that_asked_may_stay_until_its_next_scrape() -> None:
     clients.asked(scraper)  # type: ignore[arg-type]
     now[0] = 9.9
     clients.drop_late()
-    assert not silent.closed
+    assert (silent.closed, scraper.closed) == (False, False)
     now[0] = 10.0
     clients.drop_late()
-    assert silent.closed
+    assert (silent.closed, scraper.closed) == (True, False)
     now[0] = 74.9
     clients.drop_late()
-    assert not scraper.closed
+    assert (silent.closed, scraper.closed) == (True, False)
     now[0] = 75.0
     clients.drop_late()
-    assert scraper.closed
+    assert (silent.closed, scraper.closed) == (True, True)
     assert len(clients) == 0
 
 
