@@ -84,6 +84,18 @@ def a_start_in_a_partition_waits_for_its_end(ledger: Path) -> None:
             all_is_settled(sqs, exporter)
 
 
+def a_drip_while_the_queue_is_looked_for_has_an_end(ledger: Path) -> None:
+    """Show that a byte a second holds up no more than one try: botocore's own timeouts would never strike."""
+    with FakeSqs() as sqs:
+        sqs.send(EVENTS)
+        sqs.fault("drip", "GetQueueAttributes", bytes_per_second=1)
+        with ExporterProcess(sqs.environment, ledger, *SHORT_WAIT) as exporter:
+            exporter.wait_for(lambda _: "did not answer in time" in exporter.ready()[1], NOT_READY_SECONDS)
+            assert exporter.healthy()
+            sqs.clear()
+            all_is_settled(sqs, exporter)
+
+
 def connections_that_are_reset_again_and_again_lose_nothing(ledger: Path) -> None:
     """Show it in the middle of calls of every kind."""
     with counting(ledger) as (sqs, exporter):
@@ -127,6 +139,7 @@ def sigterm_in_a_partition_ends_in_time(ledger: Path) -> None:
 
 
 CASES = (
+    a_drip_while_the_queue_is_looked_for_has_an_end,
     a_partition_that_says_nothing_is_survived,
     a_partition_that_refuses_is_survived,
     a_start_in_a_partition_waits_for_its_end,

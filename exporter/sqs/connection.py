@@ -194,7 +194,7 @@ def reason_of(error: Exception) -> str:
         return "credentials"
     if isinstance(error, SSLError):
         return "tls"
-    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError, TimeoutError)):
         return "timeout"
     if isinstance(error, (BotocoreConnectionError, HTTPClientError)):
         return "connection"

@@ -12,6 +12,7 @@ from botocore.exceptions import ClientError
 
 from exporter.backoff import Backoff
 from exporter.sqs import QueueAttributes, QueueDepth
+from exporter.sqs.bound import Bound
 from exporter.sqs.connection import Connection, connect, queue_name_of, reason_of
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ CREDENTIALS_SECONDS = 5.0
 """How often credentials are looked at; botocore asks AWS for new ones only when they are about to expire."""
 WAKE_SPACING_SECONDS = 1.0
 """However often it is woken, SQS is not asked more often than this."""
+LOOK_SECONDS = 20.0
+"""What finding the queue, or getting new credentials, may take as a whole."""
 RETRY_TICK_SECONDS = 0.1
 STALE_INTERVALS = 3
 
@@ -71,6 +74,7 @@ class Housekeeping:
         self._name = queue_name_of(queue)
         self._listener = listener
         self._interval_seconds = interval_seconds
+        self._bound = Bound(LOOK_SECONDS)
         self._monotonic = monotonic
         self._target: Target | None = None
         self._attributes: QueueAttributes | None = None
@@ -143,17 +147,22 @@ class Housekeeping:
                 self._looked_at, self._due_at = now, now + self._interval_seconds
                 self._look()
             elif self._target is not None:
-                self._publish_target(self._connection.target(self._target.queue_url))
+                url = self._target.queue_url
+                self._publish_target(self._bound.apply(lambda: self._connection.target(url)))
         except Exception as error:  # noqa: BLE001 - whatever an answer makes boto3 raise, the thread has to go on
             self._fail(error, now)
 
     def _look(self) -> None:
-        url = self._connection.queue_url(self._queue)
-        target = self._connection.target(url)
-        attributes, depth = self._read(url)
+        target, attributes, depth = self._bound.apply(self._ask)
         self._publish_target(target)
         self._recovered(attributes)
         self._depth = (self._monotonic(), self._with_dead_letters(depth, attributes)) if depth else None
+
+    def _ask(self) -> tuple[Target, QueueAttributes, QueueDepth | None]:
+        # Publishes nothing: when it is late, nobody waits for it any more.
+        url = self._connection.queue_url(self._queue)
+        target = self._connection.target(url)
+        return target, *self._read(url)
 
     def _read(self, url: str) -> tuple[QueueAttributes, QueueDepth | None]:
         try:
@@ -181,11 +190,8 @@ class Housekeeping:
         if attributes.dead_letter_queue_arn is None:
             return depth
         account, name = attributes.dead_letter_queue_arn.split(":")[-2:]
-        client = self._connection.client
         try:
-            url = client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-            said = client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
-            visible = _number(said["Attributes"], "ApproximateNumberOfMessages")
+            visible = self._bound.apply(lambda: self._visible_in(account, name))
             self._dead_letter_queue_unreadable = False
         except Exception as error:  # noqa: BLE001 - whatever is wrong with the other queue is no problem of this one
             visible = None
@@ -196,6 +202,12 @@ class Housekeeping:
                     f"and sqs:GetQueueAttributes on it to see it",
                 )
         return replace(depth, dead_letter_queue=name, dead_letter_visible=visible)
+
+    def _visible_in(self, account: str, name: str) -> int | None:
+        client = self._connection.client
+        url = client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
+        said = client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
+        return _number(said["Attributes"], "ApproximateNumberOfMessages")
 
     def _publish_target(self, target: Target) -> None:
         if target != self._target:
