@@ -7,6 +7,7 @@ import fcntl
 import os
 import sqlite3
 from pathlib import Path
+from struct import Struct
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -31,6 +32,10 @@ _PRAGMAS = (
     "cell_size_check=ON",
     "trusted_schema=OFF",
 )
+
+
+_header = Struct(">16s44xI4xI")
+_MAGIC = b"SQLite format 3\0"
 
 
 class Database:
@@ -107,15 +112,13 @@ def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
     for place in (path, Path(path).parent):
         if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
             raise failure(path, "read_only", f"no permission to write {place}")
-    uri = f"file:{quote(os.fsencode(path))}"
-    # Touches nothing: opening it for good would change another program's database into one with a write-ahead log.
-    with contextlib.closing(sqlite3.connect(f"{uri}?mode=ro&immutable=1", uri=True)) as untouched:
-        _require_ours(untouched, path)
+    _require_ours(path)
     log = f"{path}-wal"
     if lost_transactions(log) and not _in_use(path) and lost_transactions(log):
         raise failure(path, "corrupt", "its write-ahead log")
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     connection = sqlite3.connect(
-        f"{uri}?mode=rw", uri=True, isolation_level=None, timeout=lock_timeout_seconds, check_same_thread=False
+        uri, uri=True, isolation_level=None, timeout=lock_timeout_seconds, check_same_thread=False
     )
     try:
         for pragma in _PRAGMAS:
@@ -144,9 +147,16 @@ def _in_use(path: str) -> bool:
     return False
 
 
-def _require_ours(connection: sqlite3.Connection, path: str) -> None:
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+def _require_ours(path: str) -> None:
+    """Check whose file it is by its first bytes, before SQLite opens it and makes another program's one with a log.
+
+    SQLite can't be asked without its log: a checkpoint that did not finish leaves the file alone inconsistent.
+    https://www.sqlite.org/fileformat2.html#the_database_header
+    """
+    with Path(path).open("rb") as file:
+        magic, version, application_id = _header.unpack(file.read(_header.size).ljust(_header.size, b"\0"))
+    if magic != _MAGIC:
+        raise failure(path, "corrupt", "file is not a database")
     if application_id != APPLICATION_ID:
         raise failure(path, "unreadable", "it is no ledger but another program's database")
     if version > VERSION:

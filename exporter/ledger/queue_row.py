@@ -31,15 +31,20 @@ class QueueRow(NamedTuple):
 
 
 def read_queue(connection: sqlite3.Connection, name: str) -> QueueRow | None:
-    """Read the row of the queue of that name; None: there is none. Raises ValueError where it is damaged."""
-    found = connection.execute("SELECT * FROM queues WHERE name = ?", (name,)).fetchall()
-    if not found:
-        return None
-    (columns,) = found
-    row = QueueRow._make((*columns[:6], *map(int, columns[6:10]), columns[10]))
-    if _columns(row) != columns:
+    """Read the row of the queue of that name; None: there is none. Raises ValueError where any queue's is damaged.
+
+    A damaged name must not look like a queue that is new, and every queue that was begun has types.
+    """
+    found = None
+    for columns in connection.execute("SELECT * FROM queues"):
+        row = QueueRow._make((*columns[:6], *map(int, columns[6:10]), columns[10]))
+        if _columns(row) != columns:
+            raise ValueError(name)
+        if row.name == name:
+            found = row
+    if connection.execute("SELECT queue_id FROM types EXCEPT SELECT id FROM queues").fetchall():
         raise ValueError(name)
-    return row
+    return found
 
 
 def begin_queue(connection: sqlite3.Connection, name: str) -> QueueRow:
