@@ -220,6 +220,21 @@ def test_a_damaged_ledger_is_refused_and_left_as_it_is(tmp_path: Path, what: str
         assert ledger.read_bytes() == damaged
 
 
+def test_a_checkpoint_that_ended_half_way_is_made_again(tmp_path: Path) -> None:
+    """The first page says how long the file is to be, the last ones are in the log only: nothing is damaged."""
+    ledger, copied = tmp_path / "ledger.db", tmp_path / "copy" / "ledger.db"
+    with counting(tmp_path) as (sqs, exporter):
+        exporter.wait_for(lambda scrape: scrape.total("sqs_exporter_ledger_unsettled_messages") == 0)
+        exporter.kill()
+        shutil.copytree(tmp_path, copied.parent)
+        with contextlib.closing(sqlite3.connect(copied)) as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert copied.stat().st_size > ledger.stat().st_size
+        ledger.write_bytes(copied.read_bytes()[:PAGE_BYTES] + ledger.read_bytes()[PAGE_BYTES:])
+        exporter.start()
+        assert exporter.scrape().agrees_with(sqs.account())
+
+
 def test_a_ledger_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     """An older program does not know what it would break: exit code 2, and which schema it found."""
     ledger = tmp_path / "ledger.db"

@@ -153,8 +153,11 @@ def _require_ours(path: str) -> None:
     SQLite can't be asked without its log: a checkpoint that did not finish leaves the file alone inconsistent.
     https://www.sqlite.org/fileformat2.html#the_database_header
     """
-    with Path(path).open("rb") as file:
-        magic, version, application_id = _header.unpack(file.read(_header.size).ljust(_header.size, b"\0"))
+    try:
+        with Path(path).open("rb") as file:
+            magic, version, application_id = _header.unpack(file.read(_header.size).ljust(_header.size, b"\0"))
+    except PermissionError as error:
+        raise failure(path, "unreadable", str(error.strerror)) from error
     if magic != _MAGIC:
         raise failure(path, "corrupt", "file is not a database")
     if application_id != APPLICATION_ID:
