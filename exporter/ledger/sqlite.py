@@ -82,7 +82,11 @@ class SqliteLedger:
         self._database: Database | None
         self._database, self._state = self._open()
         self._clock_seconds, self._paused_seconds = self._state.queue.clock_seconds, self._state.queue.paused_seconds
-        self._begin_series()
+        try:
+            self._begin_series()
+        except BaseException:
+            self._disconnect()
+            raise
 
     @property
     def snapshot(self) -> Snapshot:
