@@ -8,6 +8,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 INSTALL_PROJECT := $(PIP) install --no-deps --no-build-isolation --editable .
 TEST_FLAGS ?=
 FUZZ_SECONDS ?= 60
+BENCH_FLAGS ?=
 SOAK_FLAGS ?=
 
 .PHONY: help
@@ -38,6 +39,10 @@ format: $(VENV)/dev.stamp ## Format the code and mend what ruff can mend
 fuzz: $(VENV)/dev.stamp ## Throw bytes at the parser for FUZZ_SECONDS (60); needs atheris, which is not locked
 	@$(BIN)/python -c 'import atheris' 2>/dev/null || { echo "atheris is missing: $(BIN)/pip install atheris" >&2; exit 1; }
 	$(BIN)/python fuzz/fuzz_parse.py -max_total_time=$(FUZZ_SECONDS)
+
+.PHONY: bench
+bench: $(VENV)/dev.stamp ## Measure it beside a boto3 loop, some minutes; BENCH_FLAGS are benchmarks/bench.py's
+	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py $(BENCH_FLAGS)
 
 .PHONY: soak
 soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about half an hour; SOAK_FLAGS are benchmarks/soak.py's

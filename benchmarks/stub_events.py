@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -10,13 +11,13 @@ from hashlib import md5
 from random import Random
 
 BATCH_SIZE = 10
-TEMPLATES = 500
-"""Batches rendered ahead. Bodies repeat after so many, ids and receipt handles never."""
+MESSAGES = 5_000
+"""Messages rendered ahead. Bodies repeat after so many, ids and receipt handles never."""
 RECEIPT_HANDLE_CHARACTERS = 344
 """About what those of SQS have."""
 
 _HOLE = b"holeholehole"
-_SPREAD = 0x5DEECE66D  # odd, so that no two batches get the same number modulo 2^48
+_SPREAD = 0x5DEECE66D  # odd, so that no two answers get the same number modulo 2^48
 _COMMON_TYPES = ("page_view", "added_to_basket", "purchase")
 
 
@@ -41,6 +42,8 @@ class Load:
     messages: int
     types: int = 3
     latency_seconds: float = 0.0
+    per_second: float = math.inf
+    """How fast messages come in; by default all are there at once. A receive gets what is there, up to ten."""
 
 
 @dataclass
@@ -59,31 +62,38 @@ class Report:
     """When so many receives were first in flight at once."""
 
 
-class Batches:
-    """Answers to ReceiveMessage with ten messages each, in a fixed order."""
+class Messages:
+    """Answers to ReceiveMessage, of messages in a fixed order."""
 
     def __init__(self, types: int) -> None:
         """Use so many event types; up to three have the names that everybody uses."""
         sample = Random(types)  # noqa: S311 - a sample, no secret
         names = _COMMON_TYPES[:types] if types <= len(_COMMON_TYPES) else [f"type_{n:03}" for n in range(types)]
-        events = [[_event(sample, names) for _ in range(BATCH_SIZE)] for _ in range(TEMPLATES)]
-        self._templates = [_render(batch) for batch in events]
-        self._totals = [_total(batch) for batch in events]
+        events = [_event(sample, names) for _ in range(MESSAGES)]
+        self._messages = [_render(number, body) for number, (_, _, body) in enumerate(events)]
+        self._full = [self._join(first, BATCH_SIZE) for first in range(0, MESSAGES, BATCH_SIZE)]
+        self._values = [(name, value) for name, value, _ in events]
 
-    def answer(self, number: int) -> bytes:
-        """Return batch `number` as a whole HTTP answer."""
-        spread = number * _SPREAD & 0xFFFF_FFFF_FFFF
-        return self._templates[number % TEMPLATES].replace(_HOLE, b"%012x" % spread)
+    def answer(self, first: int, count: int) -> bytes:
+        """Return so many messages, from number `first` on, as a whole HTTP answer."""
+        index = first % MESSAGES
+        whole = count == BATCH_SIZE and index % BATCH_SIZE == 0
+        template = self._full[index // BATCH_SIZE] if whole else self._join(index, count)
+        return template.replace(_HOLE, b"%012x" % (first * _SPREAD & 0xFFFF_FFFF_FFFF))
 
-    def totals(self, batches: int) -> Totals:
-        """Add up the first so many batches."""
-        rounds, rest = divmod(batches, TEMPLATES)
+    def totals(self, messages: int) -> Totals:
+        """Add up the first so many messages."""
+        rounds, rest = divmod(messages, MESSAGES)
         totals: Totals = {}
-        for index, batch in enumerate(self._totals):
+        for index, (name, value) in enumerate(self._values):
             times = rounds + (index < rest)
-            for name, total in batch.items() if times else ():
-                totals[name] = totals.get(name, Total()) + Total(total.count * times, total.value * times)
+            if times:
+                totals[name] = totals.get(name, Total()) + Total(times, value * times)
         return totals
+
+    def _join(self, first: int, count: int) -> bytes:
+        messages = (self._messages[number % MESSAGES] for number in range(first, first + count))
+        return http_answer(b'{"Messages":[' + b",".join(messages) + b"]}")
 
 
 def http_answer(body: bytes) -> bytes:
@@ -106,23 +116,13 @@ def _event(sample: Random, names: tuple[str, ...] | list[str]) -> tuple[str, Dec
     return name, Decimal(cents) / 100, json.dumps(event)
 
 
-def _render(batch: list[tuple[str, Decimal, str]]) -> bytes:
-    hole = _HOLE.decode()
-    messages = [
-        {
-            "MessageId": f"{slot:08x}-0000-4000-8000-{hole}",
-            "ReceiptHandle": f"{hole}{slot}".ljust(RECEIPT_HANDLE_CHARACTERS, "A"),
-            "MD5OfBody": md5(body.encode(), usedforsecurity=False).hexdigest(),
-            "Body": body,
-            "Attributes": {"SentTimestamp": str(int(time.time() * 1000))},
-        }
-        for slot, (_, _, body) in enumerate(batch)
-    ]
-    return http_answer(json.dumps({"Messages": messages}).encode())
-
-
-def _total(batch: list[tuple[str, Decimal, str]]) -> Totals:
-    totals: Totals = {}
-    for name, value, _ in batch:
-        totals[name] = totals.get(name, Total()) + Total(1, value)
-    return totals
+def _render(number: int, body: str) -> bytes:
+    hole = _HOLE.decode()  # the same for the whole answer: the number tells its messages apart
+    message = {
+        "MessageId": f"{number:08x}-0000-4000-8000-{hole}",
+        "ReceiptHandle": f"{hole}{number:08x}".ljust(RECEIPT_HANDLE_CHARACTERS, "A"),
+        "MD5OfBody": md5(body.encode(), usedforsecurity=False).hexdigest(),
+        "Body": body,
+        "Attributes": {"SentTimestamp": str(int(time.time() * 1000))},
+    }
+    return json.dumps(message).encode()

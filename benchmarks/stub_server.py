@@ -13,7 +13,7 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING
 
-from stub_events import BATCH_SIZE, Batches, Load, Report, http_answer
+from stub_events import BATCH_SIZE, Load, Messages, Report, http_answer
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection as Control
@@ -63,7 +63,7 @@ class Server:
         self._long_polls: list[tuple[float, int, _Client]] = []
         self._delayed: deque[tuple[float, _Client, bytes, bool]] = deque()
         self._load = Load(0)
-        self._batches = Batches(1)
+        self._messages = Messages(1)
         self._given = self._deleted = self._receives = self._in_flight = 0
         self._loaded_at = self._cpu_before = 0.0
         self._widened: dict[int, float] = {}
@@ -106,14 +106,11 @@ class Server:
 
     def _obey(self, order: Load | str) -> None:
         if isinstance(order, Load):
-            self._batches = Batches(order.types)
+            self._messages = Messages(order.types)
             self._load = order
             self._given = self._deleted = self._receives = self._in_flight = 0
             self._widened = {}
             self._loaded_at, self._cpu_before = time.monotonic(), time.process_time()
-            waiting, self._long_polls = self._long_polls, []
-            for _, _, client in waiting:
-                self._receive(client, 0)
         elif order == "watch":
             self._watching = True
         else:
@@ -160,21 +157,34 @@ class Server:
                 client, _ATTRIBUTES if request.find(b"GetQueueAttributes", at) > 0 else _QUEUE_URL, receive=False
             )
 
-    def _receive(self, client: _Client, head_bytes: int, request: bytes = b"") -> None:
+    def _receive(self, client: _Client, head_bytes: int, request: bytes) -> None:
         if self._watching:
             self._watching = False
             self._control.send(time.monotonic())
         self._in_flight += 1
         if self._in_flight not in self._widened:
             self._widened[self._in_flight] = time.monotonic() - self._loaded_at
-        if self._given < self._load.messages:
-            batch = self._batches.answer(self._given // BATCH_SIZE)
-            self._given += BATCH_SIZE
-            self._send(client, batch, receive=True)
+        if self._next_message_at() <= time.monotonic():
+            self._give(client)
             return
         self._in_flight -= 1
         wait_seconds = json.loads(request[head_bytes:]).get("WaitTimeSeconds", 0)
         heapq.heappush(self._long_polls, (time.monotonic() + wait_seconds, id(client), client))
+
+    def _next_message_at(self) -> float:
+        """When the next message is there; infinity after the last."""
+        if self._given >= self._load.messages:
+            return math.inf
+        return self._loaded_at + (self._given + 1) / self._load.per_second
+
+    def _give(self, client: _Client) -> None:
+        count = min(BATCH_SIZE, self._load.messages - self._given)
+        if self._load.per_second < math.inf:
+            there = int((time.monotonic() - self._loaded_at) * self._load.per_second) - self._given
+            count = min(count, max(1, there))
+        answer = self._messages.answer(self._given, count)
+        self._given += count
+        self._send(client, answer, receive=True)
 
     def _send(self, client: _Client, answer: bytes, *, receive: bool) -> None:
         if self._load.latency_seconds:
@@ -193,15 +203,20 @@ class Server:
             _, client, answer, receive = delayed.popleft()
             self._in_flight -= receive
             _send_now(client, answer)
+        while polls and self._next_message_at() <= now:
+            self._in_flight += 1
+            self._give(heapq.heappop(polls)[-1])
         while polls and polls[0][0] <= now:
-            _send_now(heapq.heappop(polls)[2], _EMPTY)
-        next_at = min(delayed[0][0] if delayed else math.inf, polls[0][0] if polls else math.inf)
+            _send_now(heapq.heappop(polls)[-1], _EMPTY)
+        next_at = delayed[0][0] if delayed else math.inf
+        if polls:
+            next_at = min(next_at, polls[0][0], self._next_message_at())
         return max(0.0, next_at - now) if next_at < math.inf else -1
 
     def _report(self) -> None:
         self._control.send(
             Report(
-                totals=self._batches.totals(self._given // BATCH_SIZE),
+                totals=self._messages.totals(self._given),
                 deleted=self._deleted,
                 seconds=time.monotonic() - self._loaded_at,
                 cpu_seconds=time.process_time() - self._cpu_before,

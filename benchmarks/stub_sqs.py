@@ -19,9 +19,13 @@ T = TypeVar("T")
 
 
 class StubSqs:
-    """The stub, as the measuring process sees it; a context manager. `certificate` is a PEM file with its key."""
+    """The stub, as the measuring process sees it; a context manager.
 
-    def __init__(self, certificate: tuple[str, str] | None = None) -> None:
+    `certificate` is a PEM file and its key's, `authority` that of who signed it: with them the stub speaks TLS.
+    """
+
+    def __init__(self, certificate: tuple[str, str] | None = None, authority: str | None = None) -> None:
+        self._authority = authority
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         self._process = context.Process(target=serve, args=(theirs, certificate), daemon=True)
@@ -39,7 +43,9 @@ class StubSqs:
     @property
     def environment(self) -> dict[str, str]:
         """What leads a client here."""
+        trusted = {"AWS_CA_BUNDLE": self._authority} if self._authority else {}
         return {
+            **trusted,
             "AWS_ENDPOINT_URL_SQS": self.endpoint_url,
             "AWS_DEFAULT_REGION": "eu-west-1",
             "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
