@@ -16,6 +16,7 @@ import bcrypt
 import pytest
 from exporter_process import POLL_SECONDS, ExporterProcess
 from fake_sqs import FakeSqs
+from otlp_receiver import OtlpReceiver
 
 from exporter.errors import WrongSettingError
 from exporter.web.config import read_web_config
@@ -58,25 +59,19 @@ def pages_of(exporter: ExporterProcess) -> list[str]:
 
 
 def test_what_is_in_bodies_and_receipt_handles_is_never_said(tmp_path: Path) -> None:
-    """Rejected, counted, refused, released, unconfirmed: ids, reasons, lengths and hashes are all that is shown."""
-    with FakeSqs() as sqs:
+    """Rejected, counted, released or not deleted: a body's length and hash are all that logs, pages and traces have."""
+    with FakeSqs() as sqs, OtlpReceiver() as receiver:
         sqs.send(
             BODIES,
             message_attributes={"traceparent": {"DataType": "String", "StringValue": SECRET}},
             system_attributes={"AWSTraceHeader": f"Root={SECRET}"},
         )
-        sqs.fault(
-            "error",
-            "DeleteMessageBatch",
-            times=1,
-            code="ReceiptHandleIsInvalid",
-            message=f"The handle {HANDLE} is not valid",
-            status=400,
-        )
+        told = f"The handle {HANDLE} is not valid"
+        sqs.fault("error", "DeleteMessageBatch", times=1, code="ReceiptHandleIsInvalid", message=told, status=400)
         sqs.fault("failed_entries", times=1, entries=3)
         sqs.fault("truncated", "ReceiveMessage", times=1)
-        sqs.behave(latency_seconds=0.01)
-        with ExporterProcess(sqs.environment, tmp_path / "ledger.db", "--log.level", "debug", *QUICK_END) as exporter:
+        environment = sqs.environment | receiver.environment
+        with ExporterProcess(environment, tmp_path / "ledger.db", "--log.level", "debug", *QUICK_END) as exporter:
             sqs.wait_until(lambda account: account.faults.get("truncated") == 1)
             sqs.fault("wrong_md5", times=1, only_first=True)
             sqs.advance(31)
@@ -88,7 +83,9 @@ def test_what_is_in_bodies_and_receipt_handles_is_never_said(tmp_path: Path) -> 
             exporter.terminate()
             reasons = {line.get("reason") for line in exporter.log}
             assert {"invalid_json", "invalid_type", "not_an_object", "malformed", "md5_mismatch"} <= reasons
-            keeps_secret(exporter, pages, HANDLE)
+            assert receiver.spans
+            assert receiver.pushed
+            keeps_secret(exporter, [*pages, str(receiver.spans), str(receiver.pushed)], HANDLE)
 
 
 def proxy(port: int | str) -> dict[str, str]:
