@@ -67,7 +67,12 @@ class IdIndex:
     def remembered_by(self, ids: Iterable[bytes], seq: int) -> list[bytes]:
         """Those of the ids that were remembered last by commit `seq`: not renewed since, nor removed."""
         buckets, stamp = self._buckets, _stamp(seq)
-        return [i for i in ids if _position(buckets[hash(i) & _MASK], i + stamp) >= 0]
+        return [
+            i
+            for i in ids
+            if (position := buckets[hash(i) & _MASK].find(i + stamp)) % _ENTRY_BYTES == 0
+            or (position > 0 and _position(buckets[hash(i) & _MASK], i + stamp) > 0)
+        ]
 
     def remove(self, ids: Iterable[bytes]) -> None:
         """Forget ids; an unknown one is skipped."""
@@ -75,7 +80,9 @@ class IdIndex:
         for i in ids:
             at = hash(i) & _MASK
             bucket = buckets[at]
-            position = _position(bucket, i)
+            position = bucket.find(i)
+            if position % _ENTRY_BYTES:
+                position = _position(bucket, i)
             if position >= 0:
                 buckets[at] = bucket[:position] + bucket[position + _ENTRY_BYTES :]
                 removed += 1

@@ -79,6 +79,8 @@ class Pruned:
     rows: int = 0
     checksums: int = 0
     dropped: list[bytes] = field(default_factory=list)
+    expired: list[bytes] = field(default_factory=list)
+    """Those of the dropped that are unsettled, and no longer in the queue either."""
     carried: dict[bytes, float] = field(default_factory=dict)
     forgotten_early: int = 0
 
@@ -188,6 +190,7 @@ class Memory:
                     pruned.forgotten_early += early
                 elif now.clock_seconds - since >= limits.retention_seconds:
                     pruned.dropped.append(i)
+                    pruned.expired.append(i)
                 else:
                     pruned.carried[i] = since
             excess -= len(pruned.dropped) - dropped_before
@@ -210,8 +213,8 @@ class Memory:
         if not pruned.rows:
             return
         self._index.remove(pruned.dropped)
-        for i in pruned.dropped:
-            self._unsettled.pop(i, None)
+        for i in pruned.expired:
+            del self._unsettled[i]
         self._oldest = pruned.oldest
 
     def _rows(self, connection: sqlite3.Connection, first_seq: int) -> Iterator[tuple[Row, int]]:

@@ -131,7 +131,11 @@ class SqliteLedger:
             self._uncounted.update(released)
             self._uncounted["ledger_unavailable"] += len(deliveries)
             raise self._failure_again()
-        renewed = self._state.memory.known([message_id for message_id, _ in deliveries])
+        ids = [message_id for message_id, _ in deliveries]
+        renewed = self._state.memory.known(ids)
+        if not renewed and len(set(ids)) == len(ids):
+            self._commit(Turn(len(ids), [outcome for _, outcome in deliveries], ids, released=released))
+            return [True] * len(ids)
         seen = set(renewed)
         fresh = []
         ids = []

@@ -61,7 +61,7 @@ class Written(NamedTuple):
     @property
     def pages(self) -> int:
         """About how many pages it added to the write-ahead log, rather too many than too few."""
-        return 6 + len(self.types) // 8 + sum(map(len, self.row.blobs)) // 4096 + self.pruned.rows
+        return 5 + len(self.types) // 32 + sum(map(len, self.row.blobs)) // 2048 + self.pruned.rows
 
 
 class State:
