@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
-from struct import unpack
+from itertools import chain
+from struct import Struct
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 ID_BYTES = 16
+_id = Struct(f"{ID_BYTES}s")
 _ENTRY_BYTES = ID_BYTES + 4
 _BUCKETS = 1 << 16
 _MASK = _BUCKETS - 1
@@ -20,7 +22,7 @@ _STAMP_MASK = (1 << 32) - 1
 
 def split(ids: bytes) -> tuple[bytes, ...]:
     """Cut concatenated ids apart; raises `struct.error` where the length is not a multiple of theirs."""
-    return unpack(f"{ID_BYTES}s" * (len(ids) // ID_BYTES), ids)
+    return tuple(chain.from_iterable(_id.iter_unpack(ids)))
 
 
 class IdIndex:

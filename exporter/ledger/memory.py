@@ -198,14 +198,13 @@ class Memory:
             pruned.rows += 1
             pruned.last_seq = row.seq
             pruned.checksums += checksum
-        if pruned.rows:
-            deleted = connection.execute(
-                "DELETE FROM commits WHERE queue_id = ? AND seq BETWEEN ? AND ?",
-                (self._queue_id, first_seq, pruned.last_seq),
-            )
-            if deleted.rowcount != pruned.rows:
-                raise ValueError(deleted.rowcount)
-            failpoint.reach("in_prune")
+        deleted = connection.execute(
+            "DELETE FROM commits WHERE queue_id = ? AND seq BETWEEN ? AND ?",
+            (self._queue_id, first_seq, pruned.last_seq),
+        )
+        if deleted.rowcount != pruned.rows or not pruned.rows:
+            raise ValueError(deleted.rowcount)
+        failpoint.reach("in_prune")
         return pruned
 
     def forget(self, pruned: Pruned) -> None:

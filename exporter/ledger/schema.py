@@ -117,7 +117,7 @@ def create(path: str, now: float) -> bool:
         raise failure(path, "corrupt", "it is missing, but its write-ahead log is there")
     handle, draft = tempfile.mkstemp(prefix=f".{Path(path).name}.", suffix=".new", dir=Path(path).parent)
     try:
-        os.write(handle, _new_database(now))
+        _lay_out(draft, now)
         os.fsync(handle)
         return _publish(draft, path)
     finally:
@@ -125,9 +125,11 @@ def create(path: str, now: float) -> bool:
         Path(draft).unlink(missing_ok=True)
 
 
-def _new_database(now: float) -> bytes:
+def _lay_out(draft: str, now: float) -> None:
     instance_id = str(uuid.uuid4())
-    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+    with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA synchronous=OFF")
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={VERSION}")
@@ -135,7 +137,6 @@ def _new_database(now: float) -> bytes:
             connection.execute(statement)
         checksum = row_checksum(instance_id, now)
         connection.execute("INSERT INTO ledger VALUES (1, ?, ?, ?)", (instance_id, now, checksum))
-        return connection.serialize()
 
 
 def _publish(draft: str, path: str) -> bool:
