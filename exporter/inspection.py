@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from exporter.errors import InvalidEvent, LedgerError
 from exporter.event import NANO, parse
 from exporter.ledger import QueueIdentity
 from exporter.ledger.sqlite import SqliteLedger
+from exporter.otlp import environment as open_telemetry
 from exporter.sqs.connection import connect, queue_name_of
 from exporter.sqs.queue import attributes_of
 from exporter.web.config import read_web_config
@@ -27,6 +29,7 @@ def check(settings: Settings) -> int:
 
     The queue is asked for its attributes only: a receive would count towards its maxReceiveCount.
     """
+    open_telemetry.wanted(os.environ)
     connection = connect()
     if settings.web.config_file:
         read_web_config(str(settings.web.config_file))
