@@ -61,6 +61,7 @@ class QueueAttributes:
     name: str
     arn: str
     visibility_timeout_seconds: int = 30
+    """What receives ask for: the queue's own."""
     retention_seconds: int | None = None
     dead_letter_queue_arn: str | None = None
     """From the redrive policy; None where the queue has none."""
