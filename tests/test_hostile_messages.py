@@ -34,6 +34,7 @@ MAX_CPU_SECONDS = 0.05
 PEAK_MIB = 256
 """What docs/security.md promises."""
 FLOOD = 100_000
+DEBUG_AND_QUICK_END = ("--log.level", "debug", "--shutdown.timeout", "100ms")
 MESSAGES_OF_THE_LOG = {
     "starting",
     "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
@@ -77,7 +78,7 @@ def after_the_corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
     with (
         FakeSqs() as sqs,
         ExporterProcess(
-            sqs.environment, tmp_path_factory.mktemp("corpus") / "ledger.db", "--log.level", "debug"
+            sqs.environment, tmp_path_factory.mktemp("corpus") / "ledger.db", *DEBUG_AND_QUICK_END
         ) as exporter,
     ):
         cases = (*CASES, *large_cases())
@@ -151,7 +152,7 @@ def long_running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Fak
     deadline=None,  # a busy machine is not a finding
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
-@given(sent=st.lists(bodies(), min_size=1, max_size=60))
+@given(sent=st.lists(bodies(), min_size=20, max_size=60))
 def test_generated_bodies_are_what_a_second_opinion_says(
     long_running: tuple[FakeSqs, ExporterProcess, Expected], sent: list[bytes]
 ) -> None:
@@ -172,7 +173,6 @@ def body_of(unit: str) -> bytes:
 @pytest.mark.parametrize(
     ("large", "times"),
     [
-        pytest.param(literal(body_of("a")), 1, id="as it is"),
         pytest.param(json.dumps(body_of(r"\"").decode()).encode(), 2, id="all quotes"),
         pytest.param(
             b'"' + b"".join(b"\\u%04x" % byte for byte in body_of("a")) + b'"',
@@ -185,7 +185,7 @@ def body_of(unit: str) -> bytes:
 def test_ten_messages_of_1_mib_for_every_receive_in_flight_take_bounded_memory_and_time(
     tmp_path: Path, large: bytes, times: int
 ) -> None:
-    """With all 16 receives in flight each is answered by 10, 20 or 60 MiB: no more than 256 MiB are ever resident."""
+    """With all 16 receives in flight each is answered by 20 MiB or more: no more than 256 MiB are ever resident."""
     assert len(large) > 0.99 * times * MAX_BODY_BYTES
     warm, count = 400, 160
     with FakeSqs() as sqs:
