@@ -27,8 +27,6 @@ TURN_SECONDS = 0.25
 """The longest a turn waits for answers: how soon a signal or news of the queue is noticed."""
 FIRST_TURNS_SECONDS = 0.02
 """The same while the queue is not known yet: it is often found within milliseconds."""
-MIN_VISIBILITY_SECONDS = 10
-"""A queue with a shorter timeout (0 is allowed) would have handles that are over before a delete can be answered."""
 DELETE_GRACE_SECONDS = 0.5
 """What the last deletes are given after the shutdown timeout is over."""
 UNTIL_EMPTY_WAIT_SECONDS = 1
@@ -78,7 +76,6 @@ class Consumer:
         self._deletions = Deletions()
         self._max_delete_calls = max_delete_calls(max_receives)
         self._queue: QueueAttributes | None = None
-        self._visibility_timeout_seconds = 0
         self._covered_until = float("-inf")
         self._drained = False
         self._stopping = False
@@ -146,10 +143,9 @@ class Consumer:
         self._happened.receive_succeeded(answer)
         if answer.released and not answer.messages:
             # Going on at once would run through the queue and bring its messages nearer to the dead-letter queue.
-            reason = next(iter(answer.released))
             detail = f"none of the {sum(answer.released.values())} messages of an answer could be used"
             self._pacing.failed(answer.answered_at)
-            self._readiness.receive_failed(answer.answered_at, reason, detail)
+            self._readiness.receive_failed(answer.answered_at, next(iter(answer.released)), detail)
             return
         self._recorder.advance(max(0.0, answer.answered_at - max(answer.sent_at, self._covered_until)))
         self._covered_until = max(self._covered_until, answer.answered_at)
@@ -160,9 +156,8 @@ class Consumer:
         self._happened.deletes_answered(answer)
         refused = [deletion for deletion, _ in answer.failed]
         if not answer.confirmed:
-            reason = next((reason for _, reason in answer.failed), "unconfirmed")
-            detail = f"none of the {len(refused)} entries of a batch delete was confirmed"
-            self._deletes_failed(refused, answer.answered_at, reason, detail)
+            reason = answer.failed[0][1]
+            self._deletes_failed(refused, answer.answered_at, reason, f"none of {len(refused)} deletes was confirmed")
             return
         self._recorder.settle(
             deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until
@@ -182,8 +177,8 @@ class Consumer:
         self._housekeeping.wake()
 
     def _deletes_failed(self, deletions: Sequence[Deletion], at: float, reason: str, detail: str) -> None:
-        self._deletions.failed(deletions, at, denied=reason == "access_denied")
-        self._readiness.deletes_failed(at, reason, detail)
+        if self._deletions.failed(deletions, at, denied=reason == "access_denied"):
+            self._readiness.deletes_failed(at, reason, detail)
 
     def _record(self, received: Sequence[Received]) -> None:
         """Commit all that these answers brought; only then are its deletes due."""
@@ -203,12 +198,13 @@ class Consumer:
         """Return what to record, what to delete after that, and the ids that the redrive policy will take care of."""
         now_seconds = time.time()
         leave = self._leaves_invalid()
+        visibility_timeout_seconds = self._queue.visibility_timeout_seconds if self._queue else 0
         deliveries: list[Delivery] = []
         deletions: list[Deletion] = []
         left: list[bytes] = []
         for answer in received:
             # SQS starts the visibility timeout somewhere between request and answer: the request is the safe side.
-            valid_until = answer.sent_at + self._visibility_timeout_seconds
+            valid_until = answer.sent_at + visibility_timeout_seconds
             for message in answer.messages:
                 message_id = remembered_id(message.message_id)
                 try:
@@ -258,11 +254,15 @@ class Consumer:
                 f"--sqs.on-invalid is leave, but queue {attributes.name} has no redrive policy that would ever take "
                 f"the messages away: use delete or auto, or give the queue a dead-letter queue",
             )
-        timeout_seconds = max(MIN_VISIBILITY_SECONDS, attributes.visibility_timeout_seconds)
         self._recorder.bind(
-            QueueIdentity(attributes.name, attributes.arn, timeout_seconds, attributes.retention_seconds)
+            QueueIdentity(
+                attributes.name,
+                attributes.arn,
+                attributes.visibility_timeout_seconds,
+                attributes.retention_seconds,
+            )
         )
-        self._queue, self._visibility_timeout_seconds = attributes, timeout_seconds
+        self._queue = attributes
 
     def _send_deletes(self, now: float) -> None:
         target = self._housekeeping.target
@@ -282,12 +282,12 @@ class Consumer:
         if wanted and not (allowed or in_flight):
             self._readiness.receives_pause(now)
         # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
-        wait_seconds = min(self._wait_seconds, self._visibility_timeout_seconds - 5)
+        wait_seconds = min(self._wait_seconds, max(1, self._queue.visibility_timeout_seconds - 5))
         for _ in range(allowed):
             self._calls.receive(
                 target,
                 wait_seconds=wait_seconds,
-                visibility_timeout_seconds=self._visibility_timeout_seconds,
+                visibility_timeout_seconds=self._queue.visibility_timeout_seconds,
                 fifo=self._queue.fifo,
             )
 

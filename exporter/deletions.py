@@ -97,13 +97,23 @@ class Deletions:
         if deletions:
             self._refusals.failed(now)
 
-    def failed(self, deletions: Sequence[Deletion], now: float, *, denied: bool = False) -> None:
-        """SQS confirmed nothing of this batch: after a while deletes are tried again, others before these."""
+    def failed(self, deletions: Sequence[Deletion], now: float, *, denied: bool = False) -> bool:
+        """SQS confirmed nothing of this batch: after a while deletes are tried again, others before these.
+
+        Returns whether that says anything about SQS: not where it has refused them all before.
+        """
         self._denied = self._denied or denied
-        self._sent -= len(deletions)
-        self._waiting.extend(deletions)
+        known = [deletion for deletion in deletions if deletion.refused]
+        if known:
+            self.refused(known, now)
+        if len(known) == len(deletions):
+            return denied
+        others = [deletion for deletion in deletions if not deletion.refused]
+        self._sent -= len(others)
+        self._waiting.extend(others)
         self._failing = True
         self._failures.failed(now)
+        return True
 
     def drop(self) -> None:
         """Forget all that is not sent: what is in flight still answers."""

@@ -29,10 +29,14 @@ CREDENTIALS_SECONDS = 5.0
 """How often credentials are looked at; botocore asks AWS for new ones only when they are about to expire."""
 WAKE_SPACING_SECONDS = 1.0
 """However often it is woken, SQS is not asked more often than this."""
-LOOK_SECONDS = 20.0
+LOOK_SECONDS = 15.0
 """What finding the queue, or getting new credentials, may take as a whole."""
 RETRY_TICK_SECONDS = 0.1
 STALE_INTERVALS = 3
+MIN_VISIBILITY_SECONDS = 2
+"""Handles of a shorter timeout (0 is allowed) would be over before a delete is answered: receives ask for 30 s then."""
+DEFAULT_VISIBILITY_SECONDS = 30
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html"""
 
 
 class Listener(Protocol):
@@ -234,12 +238,16 @@ class Housekeeping:
 
 def attributes_of(name: str, said: Mapping[QueueAttributeNameType, str]) -> QueueAttributes:
     """Read what GetQueueAttributes said of the queue. Raises KeyError or ValueError where that is not what SQS says."""
-    visibility_timeout_seconds = _number(said, "VisibilityTimeout")
+    visibility_timeout_seconds = _number(said, "VisibilityTimeout") or 0
     policy = said.get("RedrivePolicy")
     return QueueAttributes(
         name=name,
         arn=said["QueueArn"],
-        visibility_timeout_seconds=30 if visibility_timeout_seconds is None else visibility_timeout_seconds,
+        visibility_timeout_seconds=(
+            visibility_timeout_seconds
+            if visibility_timeout_seconds >= MIN_VISIBILITY_SECONDS
+            else DEFAULT_VISIBILITY_SECONDS
+        ),
         retention_seconds=_number(said, "MessageRetentionPeriod"),
         dead_letter_queue_arn=json.loads(policy)["deadLetterTargetArn"] if policy else None,
     )
