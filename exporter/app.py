@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from exporter import logs
 from exporter.build import this_build
-from exporter.consumer import Consumer, max_delete_calls
+from exporter.consumer import Consumer
+from exporter.deletions import max_delete_calls
 from exporter.errors import WrongSettingError
 from exporter.instrumentation import Instrumentation
 from exporter.ledger.sqlite import SqliteLedger

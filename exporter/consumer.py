@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from exporter import failpoint
-from exporter.deletions import Deletions
+from exporter.deletions import Deletions, max_delete_calls
 from exporter.errors import InvalidEvent, WrongSettingError
 from exporter.event import parse
 from exporter.ledger import Delivery, QueueIdentity, remembered_id
@@ -33,11 +33,6 @@ UNTIL_EMPTY_WAIT_SECONDS = 1
 """Long enough for SQS to ask all its servers, short enough not to wait 20 s for the end."""
 
 OnInvalid = Literal["auto", "delete", "leave"]
-
-
-def max_delete_calls(max_receives: int) -> int:
-    """How many batch deletes may be in flight beside so many receives."""
-    return max(2, max_receives)
 
 
 class Consumer:
@@ -116,13 +111,17 @@ class Consumer:
     def _done(self, now: float) -> bool:
         receiving = self._calls.receives_in_flight
         deleting = self._deletions.unconfirmed
-        if self._until_empty and self._drained and self._recorder.working and not receiving and not deleting:
+        if self._is_empty() and self._recorder.working and not receiving and not deleting:
             return True
         if not self._stopping:
             return False
         if receiving:
             return now >= self._stop_at
         return not deleting or now >= self._stop_at + DELETE_GRACE_SECONDS
+
+    def _is_empty(self) -> bool:
+        """Whether the queue has nothing more to give, where the end was asked for; undeleted messages come back."""
+        return self._until_empty and self._drained and not self._deletions.denied
 
     def _sort(self, answers: Sequence[Answer]) -> list[Received]:
         """Take in what needs no commit; return the answers that brought messages."""
@@ -292,7 +291,7 @@ class Consumer:
             )
 
     def _may_receive(self) -> bool:
-        if self._stopping or not self._recorder.working or (self._drained and self._until_empty):
+        if self._stopping or not self._recorder.working or self._is_empty():
             return False
         paused = self._recorder.paused
         if paused is None:

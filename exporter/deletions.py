@@ -22,6 +22,11 @@ MAX_REFUSED = 500
 """Of the entries that SQS refuses while it deletes others, so many are tried again: they must not stop receives."""
 
 
+def max_delete_calls(max_receives: int) -> int:
+    """How many batch deletes may be in flight beside so many receives."""
+    return max(2, max_receives)
+
+
 class Deletions:
     """Deletions waiting to be sent, sent, or waiting to be sent again.
 
@@ -34,7 +39,8 @@ class Deletions:
         self._waiting: deque[Deletion] = deque()
         self._refused: deque[Deletion] = deque(maxlen=MAX_REFUSED)
         self._failing = False
-        self._denied = False
+        self.denied = False
+        """Whether SQS denied deletes, and has not confirmed one since."""
         self._probe_at = float("-inf")
         self._failures = Backoff(base_seconds=1.0)
         self._refusals = Backoff(base_seconds=1.0)
@@ -47,7 +53,7 @@ class Deletions:
 
     def receives(self, wanted: int, now: float) -> int:
         """How many of the wanted receives make sense: one now and then while deletes are denied and none is left."""
-        if not self._denied:
+        if not self.denied:
             return wanted if self.unconfirmed <= MAX_UNCONFIRMED else 0
         if not wanted or self.unconfirmed or now < self._probe_at:
             return 0
@@ -83,7 +89,7 @@ class Deletions:
     def confirmed(self, deletions: Sequence[Deletion]) -> None:
         """SQS said that these are deleted."""
         self._sent -= len(deletions)
-        self._failing = self._denied = False
+        self._failing = self.denied = False
         self._failures.succeeded()
         if any(deletion.refused for deletion in deletions):
             self._refusals.succeeded()
@@ -102,7 +108,7 @@ class Deletions:
 
         Returns whether that says anything about SQS: not where it has refused them all before.
         """
-        self._denied = self._denied or denied
+        self.denied = self.denied or denied
         known = [deletion for deletion in deletions if deletion.refused]
         if known:
             self.refused(known, now)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import subprocess
 import time
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,19 @@ def test_a_backlog_is_counted_exactly_on_every_surface(tmp_path: Path) -> None:
             starting = restarted.log[0]
             assert starting["events_taken_up"] == sum(totals.count for totals in account.types.values())
             assert {"version", "queue", "endpoint", "ledger"} <= starting.keys()
+
+
+def test_until_empty_does_not_end_while_deletes_are_denied(tmp_path: Path) -> None:
+    """A queue whose messages come back is not empty, even when none is left to be received just now."""
+    with FakeSqs(attributes={"VisibilityTimeout": "2"}) as sqs:
+        sqs.fault("error", "DeleteMessageBatch", code="AccessDeniedException")
+        sqs.send([EVENT] * 5)
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db", "--until-empty") as exporter:
+            exporter.wait_for(lambda scrape: scrape.counted == 5)
+            sqs.wait_until(lambda account: account.available == 5)
+            with pytest.raises(subprocess.TimeoutExpired):
+                exporter.wait(1)
+            assert "sqs:DeleteMessage" in exporter.wait_until_ready(ready=False)
 
 
 def test_duplicates_inside_and_across_batches_count_once(tmp_path: Path) -> None:
