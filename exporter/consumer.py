@@ -159,7 +159,7 @@ class Consumer:
             self._deletes_failed(refused, answer.answered_at, reason, f"none of {len(refused)} deletes was confirmed")
             return
         self._recorder.settle(
-            deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until
+            [deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until]
         )
         self._deletions.confirmed(answer.confirmed)
         self._deletions.refused(refused, answer.answered_at)

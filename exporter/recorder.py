@@ -53,7 +53,8 @@ class Recorder:
 
     def release(self, released: Mapping[str, int]) -> None:
         """Note deliveries, by reason, that are left to expire uncounted; the next commit accounts for them."""
-        self._released.update(released)
+        if released:
+            self._released.update(released)
 
     def record(self, deliveries: Sequence[Delivery]) -> Sequence[bool] | None:
         """Commit the outcomes; returns for each whether it was new, or None: nothing is known to be committed."""

@@ -240,15 +240,13 @@ class Calls:
 
     def _deleted(self, call: _Call, body: bytes, now: float) -> Deleted:
         confirmed_ids, refused = parse_delete(body)
-        confirmed: list[Deletion] = []
-        failed: list[tuple[Deletion, str]] = []
-        for batch_id, deletion in zip(BATCH_IDS, call.deletions, strict=False):
-            if batch_id in confirmed_ids:
-                confirmed.append(deletion)
-            elif batch_id in refused:
-                failed.append((deletion, refused[batch_id]))
-            else:
-                failed.append((deletion, "unconfirmed"))
+        asked = list(zip(BATCH_IDS, call.deletions, strict=False))
+        confirmed = [deletion for batch_id, deletion in asked if batch_id in confirmed_ids]
+        failed = [
+            (deletion, refused.get(batch_id, "unconfirmed"))
+            for batch_id, deletion in asked
+            if batch_id not in confirmed_ids
+        ]
         return Deleted(confirmed, failed, call.sent_at, now)
 
     def _refused(self, call: _Call, status: int, body: bytes, now: float) -> Failed:
