@@ -20,8 +20,8 @@ demo: $(VENV)/demo.stamp ## Show it all: an SQS of its own, a producer and the e
 	@$(BIN)/sqs-event-exporter demo
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## Run the tests; TEST_FLAGS are pytest's
-	$(BIN)/python -m pytest $(TEST_FLAGS)
+test: $(VENV)/dev.stamp ## Run the tests, two files at a time; TEST_FLAGS are pytest's
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TEST_FLAGS)
 
 .PHONY: check
 check: $(VENV)/dev.stamp ## Check format, lint and types
