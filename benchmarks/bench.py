@@ -6,16 +6,19 @@ Prints what it finds, and writes it into docs/performance.md. Linux only: it rea
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
+import parts
 import report
 import scenarios
 from certificates import Authority
 from stub_sqs import StubSqs
 
-PAGE = Path(__file__).parent.parent / "docs" / "performance.md"
+BENCHMARKS = Path(__file__).parent
+PAGE = BENCHMARKS.parent / "docs" / "performance.md"
 BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 LOOPBACK_MESSAGES = 200_000
 MANY_MESSAGES = 1_000_000
@@ -45,11 +48,14 @@ def main() -> None:
 def _measure(directory: Path, rounds: int) -> report.Figures:
     ledgers = scenarios.ledgers(directory)
     machine = report.machine(directory)
-    with StubSqs() as stub:
+    authority = Authority(directory)
+    signed = authority.sign("stub")
+    certificate = str(signed.certificate), str(signed.key)
+    with StubSqs() as stub, StubSqs(certificate, str(authority.certificate)) as stub_with_tls:
         compared = []
         for number in range(rounds):
             _say(f"on loopback, round {number + 1} of {rounds}")
-            compared.append(report.Round(*scenarios.loopback(stub, next(ledgers), LOOPBACK_MESSAGES)))
+            compared.append(report.Round(*scenarios.loopback(stub, stub_with_tls, ledgers, LOOPBACK_MESSAGES)))
         _say("20 ms away")
         distant = scenarios.at_a_distance(stub, next(ledgers), LOOPBACK_MESSAGES)
         _say("a million messages of 200 types")
@@ -64,12 +70,12 @@ def _measure(directory: Path, rounds: int) -> report.Figures:
         steady = [(pace, scenarios.paced(stub, next(ledgers), pace, PACE_SECONDS)) for pace in PACES]
         _say("nothing")
         idle = scenarios.idle(stub, next(ledgers), IDLE_SECONDS)
-    _say("TLS")
-    authority = Authority(directory)
-    signed = authority.sign("stub")
-    with StubSqs((str(signed.certificate), str(signed.key)), str(authority.certificate)) as stub:
-        tls = scenarios.over_tls(stub, next(ledgers), LOOPBACK_MESSAGES)
-    return report.Figures(machine, compared, distant, many_types, start, whole, steady, IDLE_SECONDS, idle, tls)
+    _say("parts")
+    ids = subprocess.run([sys.executable, BENCHMARKS / "ids.py"], check=True, capture_output=True, text=True)
+    taken_apart = parts.measure(str(directory))
+    return report.Figures(
+        machine, compared, distant, many_types, start, whole, steady, IDLE_SECONDS, idle, taken_apart, ids.stdout
+    )
 
 
 def _say(what: str) -> None:

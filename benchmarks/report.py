@@ -26,14 +26,16 @@ TIMES_QUICKER = 5
 
 _FSYNCS = 200
 _THOUSAND = 1_000
+_MILLION = 1_000_000
 
 
 class Round(NamedTuple):
-    """The loop with one and with four threads, and the exporter, measured one after the other."""
+    """The loop with one and with four threads, the exporter, and that over TLS, measured one after the other."""
 
     one: Run
     four: Run
     ours: Run
+    tls: Run
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,10 @@ class Figures:
     idle_seconds: int
     idle: tuple[int, float]
     """Receives in that time, and the part of a core."""
-    tls: Run
+    parts: dict[str, float]
+    """CPU microseconds a message of some parts of the exporter."""
+    ids: str
+    """What `ids.py` printed."""
 
 
 def page(figures: Figures) -> str:
@@ -60,6 +65,9 @@ def page(figures: Figures) -> str:
     load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     idle_receives, idle_core = figures.idle
     widened = figures.distant[1].widened_after_seconds
+    tls = _median([found.tls for found in figures.rounds])
+    tls_us = statistics.median(_cpu(found.tls) - _cpu(found.ours) for found in figures.rounds)
+    rest_us = _cpu(ours) - sum(figures.parts.values())
     lines = [
         f"{figures.machine}, load average {load} at the end. Counts and sums were exact in every run.",
         "",
@@ -67,25 +75,28 @@ def page(figures: Figures) -> str:
         "|---|---|---|---|---|",
         *_targets(figures),
         "",
-        "| steady stream, 10 ms added to every answer | CPU a message | part of a core |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| {per_second:,} a second | {run.cpu_us:.0f} µs | {run.cpu_us * per_second / 1e4:.1f} % |"
-        for per_second, run in figures.steady
-    ]
-    lines += [
-        f"| none: {idle_receives} receives in {figures.idle_seconds} s | | {idle_core * 100:.2f} % |",
+        "| steady stream, 10 ms added to every answer | CPU a message | part of a core | ids in an hour | memory |",
+        "|---|---|---|---|---|",
+        *(_steady(figures, per_second, run) for per_second, run in figures.steady),
+        f"| none: {idle_receives} receives in {figures.idle_seconds} s | | {idle_core * 100:.1f} % | | |",
+        "",
+        "| part, at 16 batches of ten a turn | CPU a message |",
+        "|---|---|",
+        *(f"| {name} | {microseconds:.1f} µs |" for name, microseconds in figures.parts.items()),
+        f"| all else: libcurl, the kernel's sockets, the loop, metrics | {rest_us:.1f} µs |",
+        "",
+        "What can hold a million message ids (`buckets` is the ledger's):",
+        "",
+        "```text",
+        figures.ids.rstrip(),
+        "```",
         "",
         (
-            f"- The stub took {ours.stub_cpu_us:.1f} µs of CPU a message where the exporter took {ours.cpu_us:.1f}: "
-            f"a core of stub can serve {ours.cpu_us / ours.stub_cpu_us:.1f} cores of exporter."
+            f"- The stub took {ours.stub_cpu_us:.1f} µs of CPU a message where the exporter took {_cpu(ours):.1f}: "
+            f"a core of stub can serve {_cpu(ours) / ours.stub_cpu_us:.1f} cores of exporter."
         ),
         f"- With 20 ms added, 16 receives were in flight after {widened[16]:.2f} s, 32 after {widened[32]:.2f} s.",
-        (
-            f"- Over TLS: {_count(_rate(figures.tls))} messages a second, {_cpu(figures.tls):.1f} µs of CPU a message, "
-            f"{_cpu(figures.tls) - _cpu(ours):+.1f}."
-        ),
+        f"- Over TLS: {_count(_rate(tls))} messages a second; TLS adds {tls_us:.1f} µs of CPU a message (median).",
     ]
     return "\n".join(lines)
 
@@ -106,9 +117,19 @@ def machine(directory: Path) -> str:
     )
 
 
+def _steady(figures: Figures, per_second: int, run: Run) -> str:
+    base_megabytes = figures.steady[0][1].peak_megabytes
+    per_id = (figures.many_types[1].peak_megabytes - base_megabytes) / _MILLION
+    ids = per_second * 3600
+    return (
+        f"| {per_second:,} a second | {_cpu(run):.0f} µs | {_cpu(run) * per_second / 1e4:.1f} % | {ids:,} "
+        f"| {base_megabytes + ids * per_id:,.0f} MB |"
+    )
+
+
 def _targets(figures: Figures) -> list[str]:
     rounds = figures.rounds
-    one, four, ours = (_median(runs) for runs in zip(*rounds, strict=True))
+    one, four, ours, _ = (_median(runs) for runs in zip(*rounds, strict=True))
     cheapest, fastest = min(one, four, key=_cpu), max(one, four, key=_rate)
     less_cpu = statistics.median(min(_cpu(found.one), _cpu(found.four)) / _cpu(found.ours) for found in rounds)
     faster = statistics.median(_rate(found.ours) / max(_rate(found.one), _rate(found.four)) for found in rounds)

@@ -94,15 +94,17 @@ def ledgers(directory: Path) -> Iterator[Path]:
         yield directory / f"ledger-{number}.db"
 
 
-def loopback(stub: StubSqs, ledger: Path, messages: int) -> tuple[Run, Run, Run]:
-    """Measure the loop with one and with four threads and the exporter, one after the other."""
+def loopback(stub: StubSqs, stub_with_tls: StubSqs, names: Iterator[Path], messages: int) -> tuple[Run, Run, Run, Run]:
+    """Measure the loop with one and with four threads, the exporter and the exporter over TLS, one after the other."""
     yardstick = Load(messages // 20)
     stub.watch()
     one = load(stub, boto3_loop(stub, 1), yardstick)
     stub.watch()
     four = load(stub, boto3_loop(stub, 4), yardstick)
     stub.watch()
-    return one, four, load(stub, exporter(stub, ledger), Load(messages))
+    ours = load(stub, exporter(stub, next(names)), Load(messages))
+    stub_with_tls.watch()
+    return one, four, ours, load(stub_with_tls, exporter(stub_with_tls, next(names)), Load(messages))
 
 
 def at_a_distance(stub: StubSqs, ledger: Path, messages: int) -> tuple[Run, Run]:
@@ -159,12 +161,6 @@ def paced(stub: StubSqs, ledger: Path, per_second: int, seconds: int) -> Run:
     stub.watch()
     what = Load(per_second * seconds, latency_seconds=LATENCY_SECONDS / 2, per_second=per_second)
     return load(stub, exporter(stub, ledger), what)
-
-
-def over_tls(stub: StubSqs, ledger: Path, messages: int) -> Run:
-    """Measure the exporter on loopback, with a stub that speaks TLS."""
-    stub.watch()
-    return load(stub, exporter(stub, ledger), Load(messages))
 
 
 def idle(stub: StubSqs, ledger: Path, seconds: int) -> tuple[int, float]:

@@ -1,0 +1,95 @@
+"""What a message costs in each part of the exporter, measured one part at a time: CPU microseconds a message.
+
+    python benchmarks/parts.py
+
+What is left of the whole are libcurl, the kernel's sockets, the loop itself and the metrics of the exporter's health.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from typing import TYPE_CHECKING, TypeVar
+
+from stub_events import BATCH_SIZE, Messages
+
+from exporter.event import parse
+from exporter.ledger import Delivery, QueueIdentity, remembered_id
+from exporter.ledger.sqlite import SqliteLedger
+from exporter.sqs import Credentials, Target
+from exporter.sqs.answers import parse_receive
+from exporter.sqs.requests import Route
+from exporter.sqs.room import Room
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+T = TypeVar("T")
+
+TURN_BATCHES = 16
+REPEATS = 15
+TURNS = 40
+_TARGET = Target(
+    "http://127.0.0.1", "eu-west-1", "http://127.0.0.1/123456789012/events", Credentials("AKIDEXAMPLE", "secret")
+)
+
+
+def measure(directory: str) -> dict[str, float]:
+    """Return CPU microseconds a message by part: the best of some repeats, for the work is always the same."""
+    source = Messages(types=3)
+    bodies = [
+        source.answer(number * BATCH_SIZE, BATCH_SIZE).partition(b"\r\n\r\n")[2]
+        for number in range(TURN_BATCHES * TURNS * REPEATS)
+    ]
+    turns = [bodies[first : first + TURN_BATCHES] for first in range(0, len(bodies), TURN_BATCHES)]
+    messages = [[message for body in turn for message in parse_receive(body)[0]] for turn in turns]
+    now_seconds = time.time()
+    deliveries = [
+        [Delivery(remembered_id(one.message_id), parse(one.body, now_seconds=now_seconds)) for one in turn]
+        for turn in messages
+    ]
+    handles = [[one.receipt_handle for one in turn] for turn in messages]
+    route = Route(_TARGET, "parts", Room())
+    ledger = SqliteLedger(f"{directory}/parts.db", queue_name="events")
+    ledger.bind(QueueIdentity("events", "arn:aws:sqs:eu-west-1:123456789012:events"))
+
+    def delete(turn: list[str]) -> None:
+        for first in range(0, len(turn), BATCH_SIZE):
+            route.delete(0, turn[first : first + BATCH_SIZE])
+
+    def record(turn: list[Delivery]) -> None:
+        ledger.record(turn, {})
+        ledger.settle([message_id for message_id, _ in turn])
+
+    parts = {
+        "read the answer, check the MD5s": _best(lambda turn: [parse_receive(body) for body in turn], turns),
+        "read the ids": _best(lambda turn: [remembered_id(one.message_id) for one in turn], messages),
+        "read and judge the bodies": _best(
+            lambda turn: [parse(one.body, now_seconds=now_seconds) for one in turn], messages
+        ),
+        f"commit {TURN_BATCHES * BATCH_SIZE} messages (the fsync is waited for)": _best(record, deliveries),
+        "write and sign the batch delete": _best(delete, handles),
+    }
+    ledger.close()
+    return parts
+
+
+def _best(do: Callable[[T], object], turns: list[T]) -> float:
+    best = float("inf")
+    for first in range(0, len(turns), TURNS):
+        started = time.thread_time()
+        for turn in turns[first : first + TURNS]:
+            do(turn)
+        best = min(best, time.thread_time() - started)
+    return best / TURNS / TURN_BATCHES / BATCH_SIZE * 1e6
+
+
+def main() -> None:
+    """Print the parts."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, microseconds in measure(directory).items():
+            print(f"{microseconds:6.2f} us  {name}")
+
+
+if __name__ == "__main__":
+    main()
