@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-SHOWN_CHARACTERS = 80
+SHOWN_CHARACTERS = 200
 _USER_AND_PASSWORD = re.compile(r"//[^/\s]*@")
 _QUERY = re.compile(r"\?.*", re.DOTALL)
 
