@@ -93,7 +93,9 @@ class Consumer:
 
     def run_once(self) -> None:
         """Wait for answers; record their messages in one commit; send their deletes and the next receives."""
-        received = self._sort(self._calls.wait(TURN_SECONDS if self._queue else FIRST_TURNS_SECONDS))
+        answers = self._calls.wait(TURN_SECONDS if self._queue else FIRST_TURNS_SECONDS)
+        self._happened.answered(answers)
+        received = self._sort(answers)
         if received:
             with self._happened.processing(received):
                 self._record(received)
@@ -139,7 +141,6 @@ class Consumer:
 
     def _receive_succeeded(self, answer: Received) -> None:
         self._drained = not answer.messages and not answer.released
-        self._happened.receive_succeeded(answer)
         if answer.released and not answer.messages:
             # Going on at once would run through the queue and bring its messages nearer to the dead-letter queue.
             detail = f"none of the {sum(answer.released.values())} messages of an answer could be used"
@@ -152,7 +153,6 @@ class Consumer:
         self._readiness.receive_succeeded(answer.answered_at)
 
     def _delete_answered(self, answer: Deleted) -> None:
-        self._happened.deletes_answered(answer)
         refused = [deletion for deletion, _ in answer.failed]
         if not answer.confirmed:
             reason = answer.failed[0][1]
@@ -169,10 +169,8 @@ class Consumer:
         if answer.operation == "receive":
             self._pacing.failed(answer.answered_at)
             self._readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
-            self._happened.receive_failed(answer)
         else:
             self._deletes_failed(answer.deletions, answer.answered_at, answer.reason, answer.detail)
-            self._happened.deletes_failed(answer)
         self._housekeeping.wake()
 
     def _deletes_failed(self, deletions: Sequence[Deletion], at: float, reason: str, detail: str) -> None:

@@ -9,19 +9,20 @@ from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
+from exporter.logs import Flood
+from exporter.sqs.answers import Deleted, Received
+
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from contextlib import AbstractContextManager
 
     from exporter.errors import LedgerError, QueueUnavailableError
     from exporter.metrics import Health
     from exporter.sqs import QueueAttributes
-    from exporter.sqs.calls import Answer, Deleted, Failed, Received
+    from exporter.sqs.answers import Answer
 
 log = logging.getLogger("exporter")
 
-FLOOD_WINDOW_SECONDS = 60.0
-LINES_PER_WINDOW = 5
 _UNTRACED: AbstractContextManager[None] = nullcontext()
 
 
@@ -38,32 +39,6 @@ class Telemetry(Protocol):
         """Tell that the turn could not record what it parsed."""
 
 
-class Flood:
-    """Lets the first few lines of a kind through in each minute, and counts the rest."""
-
-    def __init__(self) -> None:
-        self._window_ends_at = 0.0
-        self._lines: Counter[str] = Counter()
-        self._held_back: Counter[str] = Counter()
-
-    def passes(self, kind: str, most: int = LINES_PER_WINDOW) -> bool:
-        """Whether one more line of `kind` may be written now."""
-        now = time.monotonic()
-        if now >= self._window_ends_at:
-            self._window_ends_at = now + FLOOD_WINDOW_SECONDS
-            self._lines.clear()
-        self._lines[kind] += 1
-        if self._lines[kind] <= most:
-            return True
-        self._held_back[kind] += 1
-        return False
-
-    def held_back(self, kind: str) -> dict[str, int]:
-        """How many lines of `kind` were held back since it was asked last, as a field of the next line."""
-        count = self._held_back.pop(kind, 0)
-        return {"similar_lines_held_back": count} if count else {}
-
-
 class Instrumentation:
     """The one place where the loop's happenings become log lines and metrics.
 
@@ -77,21 +52,33 @@ class Instrumentation:
         self._flood = Flood()
         self._was_ready = False
 
-    def receive_succeeded(self, answer: Received) -> None:
-        """A receive was answered as it should. An empty long poll is not observed: it takes as long as it waits."""
-        self._health.receive_succeeded(time.time())
-        if answer.messages or answer.released:
-            with self._telling_of(answer):
-                self._health.observe_request("receive", answer.answered_at - answer.sent_at)
-                for reason, count in answer.released.items():
-                    detail = f"{count} messages of an answer, they come back after the visibility timeout"
-                    self._warn("messages can't be used", reason, detail)
-
-    def receive_failed(self, answer: Failed) -> None:
-        """A receive failed; it is made anew after a jittered wait."""
-        self._health.receive_failed(answer.reason)
-        with self._telling_of(answer):
-            self._warn("receive failed", answer.reason, answer.detail)
+    def answered(self, answers: Iterable[Answer]) -> None:
+        """A turn's calls were answered, or failed. An empty long poll is not observed: it takes as long as it waits."""
+        receives_seconds: list[float] = []
+        deletes_seconds: list[float] = []
+        deleted = 0
+        received = False
+        for answer in answers:
+            if isinstance(answer, Received):
+                received = True
+                if not answer.messages and not answer.released:
+                    continue
+                receives_seconds.append(answer.answered_at - answer.sent_at)
+            elif isinstance(answer, Deleted):
+                deletes_seconds.append(answer.answered_at - answer.sent_at)
+                deleted += len(answer.confirmed)
+            if self._telemetry is None:
+                self._tell_of(answer)
+            else:
+                with self._telemetry.call(answer):
+                    self._tell_of(answer)
+        if received:
+            self._health.receive_succeeded(time.time())
+        if receives_seconds:
+            self._health.observe_requests("receive", receives_seconds)
+        if deletes_seconds:
+            self._health.observe_requests("delete", deletes_seconds)
+            self._health.messages_deleted(deleted)
 
     def receives_in_flight(self, count: int) -> None:
         """So many receives are under way now."""
@@ -103,22 +90,6 @@ class Instrumentation:
             "long polls abandoned: what SQS handed to them comes back after the visibility timeout",
             extra={"queue": self._queue_name, "receives": count},
         )
-
-    def deletes_answered(self, answer: Deleted) -> None:
-        """A batch delete was answered: some entries confirmed, the others not."""
-        self._health.observe_request("delete", answer.answered_at - answer.sent_at)
-        if answer.confirmed:
-            self._health.messages_deleted(len(answer.confirmed))
-        with self._telling_of(answer):
-            for reason, count in Counter(reason for _, reason in answer.failed).items():
-                self._health.delete_failed(reason, count)
-                self._warn("deletes not confirmed, they are tried again", reason, f"{count} entries of a batch delete")
-
-    def deletes_failed(self, answer: Failed) -> None:
-        """A whole batch delete failed."""
-        self._health.delete_failed(answer.reason, len(answer.deletions))
-        with self._telling_of(answer):
-            self._warn("batch delete failed, it is tried again", answer.reason, answer.detail)
 
     def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
         """What these answers brought is parsed and recorded meanwhile."""
@@ -216,8 +187,24 @@ class Instrumentation:
         """The dead-letter queue's depth can't be read."""
         log.warning(sentence, extra={"queue": self._queue_name})
 
-    def _telling_of(self, answer: Answer) -> AbstractContextManager[None]:
-        return _UNTRACED if self._telemetry is None else self._telemetry.call(answer)
+    def _tell_of(self, answer: Answer) -> None:
+        """Count what went wrong, and say it."""
+        if isinstance(answer, Received):
+            for reason, count in answer.released.items():
+                detail = f"{count} messages of an answer, they come back after the visibility timeout"
+                self._warn("messages can't be used", reason, detail)
+        elif isinstance(answer, Deleted):
+            if answer.failed:
+                for reason, count in Counter(reason for _, reason in answer.failed).items():
+                    self._health.delete_failed(reason, count)
+                    detail = f"{count} entries of a batch delete"
+                    self._warn("deletes not confirmed, they are tried again", reason, detail)
+        elif answer.operation == "receive":
+            self._health.receive_failed(answer.reason)
+            self._warn("receive failed", answer.reason, answer.detail)
+        else:
+            self._health.delete_failed(answer.reason, len(answer.deletions))
+            self._warn("batch delete failed, it is tried again", answer.reason, answer.detail)
 
     def _warn(self, what: str, reason: str, detail: str) -> None:
         kind = f"{what} {reason}"

@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
 Format = Literal["logfmt", "json"]
 Level = Literal["debug", "info", "warning", "error"]
+
+FLOOD_WINDOW_SECONDS = 60.0
+LINES_PER_WINDOW = 5
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -52,9 +57,35 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(_fields(record), default=str)
 
 
+class Flood:
+    """Lets the first few lines of a kind through in each minute, and counts the rest."""
+
+    def __init__(self) -> None:
+        self._window_ends_at = 0.0
+        self._lines: Counter[str] = Counter()
+        self._held_back: Counter[str] = Counter()
+
+    def passes(self, kind: str, most: int = LINES_PER_WINDOW) -> bool:
+        """Whether one more line of `kind` may be written now."""
+        now = time.monotonic()
+        if now >= self._window_ends_at:
+            self._window_ends_at = now + FLOOD_WINDOW_SECONDS
+            self._lines.clear()
+        self._lines[kind] += 1
+        if self._lines[kind] <= most:
+            return True
+        self._held_back[kind] += 1
+        return False
+
+    def held_back(self, kind: str) -> dict[str, int]:
+        """How many lines of `kind` were held back since it was asked last, as a field of the next line."""
+        count = self._held_back.pop(kind, 0)
+        return {"similar_lines_held_back": count} if count else {}
+
+
 def _fields(record: logging.LogRecord) -> dict[str, object]:
-    time = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    fields: dict[str, object] = {"time": time, "level": record.levelname.lower(), "msg": record.getMessage()}
+    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    fields: dict[str, object] = {"time": at, "level": record.levelname.lower(), "msg": record.getMessage()}
     if record.name.partition(".")[0] != "exporter":
         fields["logger"] = record.name
     for key, value in vars(record).items():

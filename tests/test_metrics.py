@@ -208,7 +208,7 @@ def test_health_counts_what_it_is_told() -> None:
     health.receive_failed("tls")
     health.receive_succeeded(1_700_000_000.25)
     health.set_receives_in_flight(16)
-    health.observe_request("delete", 0.25)
+    health.observe_requests("delete", [0.25])
     health.observe_commit(0.0002)
     health.ledger_failed("full")
     health.observe_event_ages([0.0, 2.5, -1.0])
@@ -241,10 +241,10 @@ def test_a_batch_histogram_reads_like_the_library_s(batches: list[list[float]]) 
     """Whatever is observed, the text is that of a prometheus_client histogram that saw the values one by one."""
     name = names.EVENT_AGE
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    histogram = BatchHistogram(name, "orders", names.AGE_BUCKETS, ours)
+    histogram = BatchHistogram(name, [("orders",)], names.AGE_BUCKETS, ours)
     reference = Histogram(*name, buckets=names.AGE_BUCKETS, registry=theirs).labels("orders")
     for batch in batches:
-        histogram.observe(batch)
+        histogram.observe(("orders",), batch)
         for value in batch:
             reference.observe(value)
     for accept in ("", OPENMETRICS):

@@ -161,11 +161,15 @@ class Health:
             self._ledger_errors.labels(reason)
         self._receives_in_flight = Gauge(*names.RECEIVES_IN_FLIGHT, registry=registry).labels(queue_name)
         self._last_successful_receive = Gauge(*names.LAST_SUCCESSFUL_RECEIVE, registry=registry).labels(queue_name)
-        requests = Histogram(*names.REQUEST_DURATION, buckets=names.REQUEST_BUCKETS, registry=registry)
-        self._requests = {operation: requests.labels(queue_name, operation) for operation in names.OPERATIONS}
+        self._requests = BatchHistogram(
+            names.REQUEST_DURATION,
+            [(queue_name, operation) for operation in names.OPERATIONS],
+            names.REQUEST_BUCKETS,
+            registry,
+        )
         self._commits = Histogram(*names.COMMIT_DURATION, buckets=names.COMMIT_BUCKETS, registry=registry)
-        self._event_ages = BatchHistogram(names.EVENT_AGE, queue_name, names.AGE_BUCKETS, registry)
-        self._message_ages = BatchHistogram(names.MESSAGE_AGE, queue_name, names.AGE_BUCKETS, registry)
+        self._event_ages = BatchHistogram(names.EVENT_AGE, [(queue_name,)], names.AGE_BUCKETS, registry)
+        self._message_ages = BatchHistogram(names.MESSAGE_AGE, [(queue_name,)], names.AGE_BUCKETS, registry)
 
     def messages_deleted(self, count: int) -> None:
         """Count deletes that SQS confirmed."""
@@ -187,9 +191,9 @@ class Health:
         """Note how many receives SQS has not answered yet."""
         self._receives_in_flight.set(count)
 
-    def observe_request(self, operation: str, seconds: float) -> None:
-        """Note how long a call took; `operation` is one of `exporter.metrics.names.OPERATIONS`."""
-        self._requests[operation].observe(seconds)
+    def observe_requests(self, operation: str, seconds: Iterable[float]) -> None:
+        """Note how long a turn's calls took; `operation` is one of `exporter.metrics.names.OPERATIONS`."""
+        self._requests.observe((self._queue_name, operation), seconds)
 
     def observe_commit(self, seconds: float) -> None:
         """Note how long a commit of the ledger took."""
@@ -201,8 +205,8 @@ class Health:
 
     def observe_event_ages(self, ages: Iterable[float]) -> None:
         """Note how old (in seconds) a turn's events were at their commit."""
-        self._event_ages.observe(ages)
+        self._event_ages.observe((self._queue_name,), ages)
 
     def observe_message_ages(self, ages: Iterable[float]) -> None:
         """Note how old (in seconds) a turn's messages were at their commit."""
-        self._message_ages.observe(ages)
+        self._message_ages.observe((self._queue_name,), ages)

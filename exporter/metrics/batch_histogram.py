@@ -19,25 +19,28 @@ if TYPE_CHECKING:
 
 
 class BatchHistogram(Collector):
-    """Ages in seconds of one queue's messages, exposed in the shape of prometheus_client's own histogram.
+    """Durations in seconds, exposed in the shape of prometheus_client's own histogram.
 
     One thread observes; any other may collect, and sees the state after some whole batch: buckets, count and sum agree.
     """
 
-    def __init__(self, name: Name, queue_name: str, buckets: Sequence[float], registry: CollectorRegistry) -> None:
+    def __init__(
+        self, name: Name, labels: Iterable[tuple[str, ...]], buckets: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        """Begin one series for each of the label values; others can't be observed."""
         self._name = name
-        self._queue_name = queue_name
         self._upper_bounds = (*buckets, math.inf)
         self._bucket_names = (*map(str, buckets), "+Inf")
         self._created_seconds = time.time()
-        self._published: tuple[tuple[int, ...], float] = ((0,) * len(self._upper_bounds), 0.0)
+        nothing: tuple[tuple[int, ...], float] = ((0,) * len(self._upper_bounds), 0.0)
+        self._published = dict.fromkeys(labels, nothing)
         registry.register(self)
 
-    def observe(self, ages: Iterable[float]) -> None:
-        """Count a batch of ages. One below 0 (a clock that runs ahead) counts as 0."""
-        ordered = sorted(ages)
-        counts, total = self._published
-        self._published = (
+    def observe(self, labels: tuple[str, ...], seconds: Iterable[float]) -> None:
+        """Count a batch of durations. One below 0 (a clock that runs ahead) counts as 0."""
+        ordered = sorted(seconds)
+        counts, total = self._published[labels]
+        self._published[labels] = (
             tuple(n + bisect_right(ordered, bound) for n, bound in zip(counts, self._upper_bounds, strict=True)),
             total + sum(ordered[bisect_left(ordered, 0.0) :]),
         )
@@ -48,10 +51,11 @@ class BatchHistogram(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Give the family as of the latest whole batch."""
-        counts, total = self._published
         family = self._family()
-        family.add_metric((self._queue_name,), list(zip(self._bucket_names, counts, strict=True)), total)
-        family.add_sample(f"{self._name.name}_created", {"queue": self._queue_name}, self._created_seconds)
+        for labels, (counts, total) in self._published.items():
+            family.add_metric(labels, list(zip(self._bucket_names, counts, strict=True)), total)
+            named = dict(zip(self._name.labels, labels, strict=True))
+            family.add_sample(f"{self._name.name}_created", named, self._created_seconds)
         yield family
 
     def _family(self) -> HistogramMetricFamily:

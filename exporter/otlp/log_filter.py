@@ -6,7 +6,7 @@ import logging
 
 from opentelemetry.trace import format_span_id, format_trace_id, get_current_span
 
-from exporter.instrumentation import Flood
+from exporter.logs import Flood
 
 
 class LogFilter(logging.Filter):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from prometheus_client.exposition import gzip_accepted
 from tornado.web import HTTPError, RequestHandler
 
-from exporter.instrumentation import Flood
+from exporter.logs import Flood
 from exporter.web.exposition import expose
 from exporter.web.passwords import Passwords, TooManyChecksError
 
