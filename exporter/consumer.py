@@ -9,7 +9,7 @@ from exporter import failpoint
 from exporter.deletions import Deletions, max_delete_calls
 from exporter.errors import InvalidEvent, WrongSettingError
 from exporter.event import parse
-from exporter.ledger import Delivery, QueueIdentity, remembered_id
+from exporter.ledger import Delivery, QueueIdentity, remembered_ids
 from exporter.pacing import Pacing
 from exporter.sqs.calls import Deleted, Deletion, Received
 
@@ -202,8 +202,8 @@ class Consumer:
         for answer in received:
             # SQS starts the visibility timeout somewhere between request and answer: the request is the safe side.
             valid_until = answer.sent_at + visibility_timeout_seconds
-            for message in answer.messages:
-                message_id = remembered_id(message.message_id)
+            message_ids = remembered_ids([message.message_id for message in answer.messages])
+            for message, message_id in zip(answer.messages, message_ids, strict=True):
                 try:
                     event = parse(message.body, now_seconds=now_seconds, require_timestamp=self._require_timestamp)
                 except InvalidEvent as invalid:
@@ -228,7 +228,8 @@ class Consumer:
         event_ages_seconds = []
         message_ages_seconds = []
         messages = (message for answer in received for message in answer.messages)
-        for message, (_, outcome), is_fresh in zip(messages, deliveries, fresh, strict=True):
+        for message, delivery, is_fresh in zip(messages, deliveries, fresh, strict=True):
+            outcome = delivery.outcome
             if is_fresh and not isinstance(outcome, str):
                 if outcome.occurred_at_seconds is not None:
                     event_ages_seconds.append(now_seconds - outcome.occurred_at_seconds)

@@ -10,7 +10,7 @@ import pytest
 
 from exporter.errors import LedgerError
 from exporter.event import Event
-from exporter.ledger import OTHER_TYPE, Delivery, Ledger, QueueIdentity, Snapshot, remembered_id
+from exporter.ledger import OTHER_TYPE, Delivery, Ledger, QueueIdentity, Snapshot, remembered_ids
 from exporter.ledger.sqlite import SqliteLedger
 
 if TYPE_CHECKING:
@@ -505,15 +505,26 @@ def test_closing_writes_what_was_settled(open_ledger: Opened) -> None:
         ("4f3c5a10-0000-4000-8000-00000000000a", "4F3C5A10-0000-4000-8000-00000000000A"),
         ("4f3c5a10-0000-4000-8000-00000000000a", "4f3c5a1000004000800000000000000a"),
         ("4f3c5a10-0000-4000-8000-00000000000a", "4f3c5a10-0000-4000-8000-00000000000a\n"),
+        (
+            "4f3c5a10-0000-4000-8000-00000000000a",
+            "4f3c5a10-0000-4000-8000-00000000000a\n4f3c5a10-0000-4000-8000-00000000000a",
+        ),
         ("", "\ud800"),
     ],
 )
 def test_different_message_ids_stay_different(message_id: str, other: str) -> None:
     """Only the canonical text of a UUID becomes its bytes; everything else its digest, of 16 bytes too."""
-    assert remembered_id(message_id) != remembered_id(other)
-    assert {len(remembered_id(message_id)), len(remembered_id(other))} == {16}
+    one, two = remembered_ids([message_id, other])
+    assert one != two
+    assert {len(one), len(two)} == {16}
+    assert [*remembered_ids([message_id]), *remembered_ids([other])] == [one, two]
 
 
 def test_a_uuid_is_remembered_by_its_bytes() -> None:
-    """What SQS gives as an id needs no digest."""
-    assert remembered_id("4f3c5a10-0000-4000-8000-00000000000a").hex() == "4f3c5a100000400080000000000000" + "0a"
+    """What SQS gives as an id needs no digest, whatever the ids beside it are."""
+    uuid = "4f3c5a10-0000-4000-8000-00000000000a"
+    for beside in (uuid, "other", f"{uuid}\n{uuid}", ""):
+        ids = remembered_ids([beside, uuid])
+        assert len(ids) == 2
+        assert ids[1].hex() == "4f3c5a10000040008000" + "00000000000a"
+    assert remembered_ids([]) == []

@@ -18,7 +18,11 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Protocol
+
+import msgspec
+
+from exporter.ledger.ids import split
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -47,17 +51,27 @@ RELEASED_REASONS = (
 )
 """Why a delivery is left to expire uncounted; the known ones are shown at 0 from the start."""
 
-_is_uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_is_uuid = re.compile(_UUID).fullmatch
+_are_uuids = re.compile(f"{_UUID}(?:\n{_UUID})*").fullmatch
 
 
-def remembered_id(message_id: str) -> bytes:
-    """Turn a MessageId into the 16 bytes it is remembered by: the UUID's, or a BLAKE2b digest where it is none.
+def remembered_ids(message_ids: Sequence[str]) -> Sequence[bytes]:
+    """Turn MessageIds into the 16 bytes each is remembered by: the UUID's, or a BLAKE2b digest where it is none.
 
     Only the canonical lower-case form is taken for a UUID, so that no two ids become one.
     """
-    if _is_uuid(message_id):
-        return bytes.fromhex(message_id.replace("-", ""))
-    return blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    lines = "\n".join(message_ids)
+    if _are_uuids(lines):
+        ids = split(bytes.fromhex(lines.replace("-", "")))
+        if len(ids) == len(message_ids):
+            return ids
+    return [
+        bytes.fromhex(message_id.replace("-", ""))
+        if _is_uuid(message_id)
+        else blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+        for message_id in message_ids
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,11 +88,11 @@ class QueueIdentity:
     retention_seconds: int | None = None
 
 
-class Delivery(NamedTuple):
+class Delivery(msgspec.Struct, frozen=True, gc=False):
     """One delivery of one message: its id, and what it was found to be (an event, or the reason why it is not)."""
 
     message_id: bytes
-    """16 bytes: the MessageId's UUID, or its BLAKE2b-16 digest where it is not a UUID; see `remembered_id`."""
+    """16 bytes: the MessageId's UUID, or its BLAKE2b-16 digest where it is not a UUID; see `remembered_ids`."""
     outcome: Event | str
 
 

@@ -18,7 +18,7 @@ from exporter.ledger.ids import ID_BYTES, IdIndex, split
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 _head = Struct(">2q3d4q")
 _carried = Struct(f">{ID_BYTES}sd")
@@ -123,14 +123,13 @@ class Memory:
             checksums += checksum
             for i in split(row.settled):
                 self._unsettled.pop(i, None)
-            self.remember(row)
+            self.remember(row, split(row.ids))
         return checksums
 
-    def remember(self, row: Row) -> None:
-        """Take in a row that was committed."""
+    def remember(self, row: Row, ids: Sequence[bytes]) -> None:
+        """Take in a row that was committed; `ids` are those of `row.ids`."""
         if not any(row.blobs):
             return
-        ids = split(row.ids)
         self._index.add(ids, row.seq)
         self._unsettled.update(dict.fromkeys(ids, row.clock_seconds))
         if row.renewed:

@@ -131,22 +131,23 @@ class SqliteLedger:
             self._uncounted.update(released)
             self._uncounted["ledger_unavailable"] += len(deliveries)
             raise self._failure_again()
-        ids = [message_id for message_id, _ in deliveries]
+        ids = [delivery.message_id for delivery in deliveries]
         renewed = self._state.memory.known(ids)
         if not renewed and len(set(ids)) == len(ids):
-            self._commit(Turn(len(ids), [outcome for _, outcome in deliveries], ids, released=released))
+            self._commit(Turn(len(ids), [delivery.outcome for delivery in deliveries], ids, released=released))
             return [True] * len(ids)
         seen = set(renewed)
         fresh = []
         ids = []
         outcomes = []
-        for message_id, outcome in deliveries:
+        for delivery in deliveries:
+            message_id = delivery.message_id
             is_fresh = message_id not in seen
             fresh.append(is_fresh)
             if is_fresh:
                 seen.add(message_id)
                 ids.append(message_id)
-                outcomes.append(outcome)
+                outcomes.append(delivery.outcome)
         self._commit(Turn(len(deliveries), outcomes, ids, renewed, released))
         return fresh
 

@@ -53,6 +53,7 @@ class Written(NamedTuple):
 
     queue: QueueRow
     row: Row
+    ids: Sequence[bytes]
     pruned: Pruned
     types: Mapping[str, TypeTotals]
     rejected: Mapping[str, int]
@@ -141,13 +142,13 @@ class State:
             rows_checksum=queue.rows_checksum + checksums,
         )
         write_queue(connection, changed)
-        return Written(changed, row, pruned, types, rejected, released)
+        return Written(changed, row, turn.ids, pruned, types, rejected, released)
 
     def take(self, written: Written) -> None:
         """Take in what a commit that succeeded wrote, and publish it."""
         before, memory, queue = self.snapshot, self.memory, written.queue
         memory.forget(written.pruned)
-        memory.remember(written.row)
+        memory.remember(written.row, written.ids)
         self.queue = queue
         self._last_seq = queue.seq
         self.snapshot = Snapshot(

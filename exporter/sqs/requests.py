@@ -36,6 +36,11 @@ class Request(NamedTuple):
     headers: list[str]
 
 
+class _Entry(msgspec.Struct, gc=False):
+    id: str = msgspec.field(name="Id")
+    receipt_handle: str = msgspec.field(name="ReceiptHandle")
+
+
 class Exchange:
     """A libcurl handle and what its answer is gathered in."""
 
@@ -121,10 +126,7 @@ class Route:
 
     def delete(self, signing_time: int, receipt_handles: Sequence[str]) -> Request:
         """Return a batch delete whose entries have the ids `BATCH_IDS`, in order."""
-        entries = [
-            {"Id": batch_id, "ReceiptHandle": receipt_handle}
-            for batch_id, receipt_handle in zip(BATCH_IDS, receipt_handles, strict=False)
-        ]
+        entries = list(map(_Entry, BATCH_IDS, receipt_handles))
         body = msgspec.json.encode({"QueueUrl": self.target.queue_url, "Entries": entries})
         return _signed(self._delete_signer, body, signing_time)
 
