@@ -55,7 +55,7 @@ def _measure(directory: Path, rounds: int) -> report.Figures:
         compared = []
         for number in range(rounds):
             _say(f"on loopback, round {number + 1} of {rounds}")
-            compared.append(report.Round(*scenarios.loopback(stub, stub_with_tls, ledgers, LOOPBACK_MESSAGES)))
+            compared.append(scenarios.loopback(stub, stub_with_tls, ledgers, LOOPBACK_MESSAGES))
         _say("20 ms away")
         distant = scenarios.at_a_distance(stub, next(ledgers), LOOPBACK_MESSAGES)
         _say("a million messages of 200 types")

@@ -6,7 +6,7 @@ import statistics
 import threading
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from stub_events import Load
 from subject import Subject, boto3_loop, exporter
@@ -21,7 +21,7 @@ SETTLE_SECONDS = 1.5
 """What a program owes after the last delete (the ledger's flush) is done by then, and belongs to its CPU time."""
 SCRAPE_EVERY_SECONDS = 0.1
 LATENCY_SECONDS = 0.02
-DISTANT_RECEIVES = 32
+MANY_RECEIVES = ("--sqs.max-receives", "32")
 MANY_TYPES = 200
 START_ROUNDS = 3
 WHOLE_RUN_SECONDS = 300
@@ -94,17 +94,36 @@ def ledgers(directory: Path) -> Iterator[Path]:
         yield directory / f"ledger-{number}.db"
 
 
-def loopback(stub: StubSqs, stub_with_tls: StubSqs, names: Iterator[Path], messages: int) -> tuple[Run, Run, Run, Run]:
-    """Measure the loop with one and with four threads, the exporter and the exporter over TLS, one after the other."""
-    yardstick = Load(messages // 20)
+class Round(NamedTuple):
+    """The loop and the exporter in several ways, measured one after the other."""
+
+    one: Run
+    """The loop with one thread."""
+    four: Run
+    """With four."""
+    ours: Run
+    """The exporter with 32 receives in flight."""
+    default: Run
+    """With its default of 16."""
+    tls: Run
+    """With 32, over TLS."""
+
+
+def loopback(stub: StubSqs, stub_with_tls: StubSqs, names: Iterator[Path], messages: int) -> Round:
+    """Measure the loop and the exporter on loopback."""
+    yardstick, what = Load(messages // 20), Load(messages)
     stub.watch()
     one = load(stub, boto3_loop(stub, 1), yardstick)
     stub.watch()
     four = load(stub, boto3_loop(stub, 4), yardstick)
     stub.watch()
-    ours = load(stub, exporter(stub, next(names)), Load(messages))
+    ours = load(stub, exporter(stub, next(names), *MANY_RECEIVES), what)
+    stub.watch()
+    default = load(stub, exporter(stub, next(names)), what)
     stub_with_tls.watch()
-    return one, four, ours, load(stub_with_tls, exporter(stub_with_tls, next(names)), Load(messages))
+    return Round(
+        one, four, ours, default, load(stub_with_tls, exporter(stub_with_tls, next(names), *MANY_RECEIVES), what)
+    )
 
 
 def at_a_distance(stub: StubSqs, ledger: Path, messages: int) -> tuple[Run, Run]:
@@ -112,8 +131,7 @@ def at_a_distance(stub: StubSqs, ledger: Path, messages: int) -> tuple[Run, Run]
     stub.watch()
     four = load(stub, boto3_loop(stub, 4), Load(messages // 50, latency_seconds=LATENCY_SECONDS))
     stub.watch()
-    ours = exporter(stub, ledger, "--sqs.max-receives", str(DISTANT_RECEIVES))
-    return four, load(stub, ours, Load(messages, latency_seconds=LATENCY_SECONDS))
+    return four, load(stub, exporter(stub, ledger, *MANY_RECEIVES), Load(messages, latency_seconds=LATENCY_SECONDS))
 
 
 def many_types(stub: StubSqs, ledger: Path, messages: int) -> tuple[Run, Run]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from moto.server import ThreadedMotoServer
-from stub_sqs import Answer, StubSqs, refusal, stub_sqs
+from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 
 from exporter.errors import InvalidEvent, QueueUnavailableError
 from exporter.event import NANO, parse
