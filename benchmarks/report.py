@@ -89,8 +89,8 @@ def page(figures: Figures) -> str:
             f"a core of stub can serve {_cpu(ours) / ours.stub_cpu_us:.1f} cores of exporter."
         ),
         (
-            f"- With the default of 16 receives: {_count(_rate(default))} messages a second, {faster:.1f} times the loop; "
-            f"{_cpu(default):.1f} µs of CPU a message, 1/{less_cpu:.1f}."
+            f"- With the default of 16 receives: {_count(_rate(default))} messages a second, {faster:.1f} times as "
+            f"many as the loop, with {_cpu(default):.1f} µs of CPU a message, 1/{less_cpu:.1f}."
         ),
         f"- With 20 ms added, 16 receives were in flight after {widened[16]:.2f} s, 32 after {widened[32]:.2f} s.",
         f"- Over TLS: {_count(_rate(tls))} messages a second; TLS adds {tls_us:.1f} µs of CPU a message (median).",
