@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from exporter_process import ExporterProcess
 from fake_sqs import FakeSqs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-SIDE_BY_SIDE = 12
-"""Most of each is waiting, but more would measure how fast processes start."""
 EVENTS = [f'{{"type": "purchase", "value": {value}}}' for value in ("0.1", "12.55", "-3", "1e-9")]
 SHORT_WAIT = ("--sqs.wait-seconds", "1")
 NOT_READY_SECONDS = 30.0
@@ -60,21 +56,6 @@ class Fault:
 def name_of(case: Case) -> str:
     """Return what a case is called in the test's report."""
     return case.__name__
-
-
-def side_by_side(
-    request: pytest.FixtureRequest, directories: pytest.TempPathFactory
-) -> Iterator[Callable[[Case], None]]:
-    """Run the cases of all selected tests that use the requesting fixture; yield what waits for the end of one."""
-    asking = (item for item in request.session.items if isinstance(item, pytest.Function) and item.path == request.path)
-    cases: list[Case] = [
-        item.callspec.params["case"]  # type: ignore[misc]  # whatever a test has for parameters
-        for item in asking
-        if request.fixturename in item.fixturenames
-    ]
-    with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
-        ends = {case: pool.submit(case, directories.mktemp("outage") / "ledger.db") for case in cases}
-        yield lambda case: ends[case].result()
 
 
 @contextmanager

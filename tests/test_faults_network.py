@@ -20,11 +20,10 @@ from outages import (
     all_is_settled,
     counting,
     name_of,
-    side_by_side,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 CUTS = (
@@ -147,14 +146,6 @@ CASES = (
     messages_given_to_a_connection_that_is_gone_come_back,
     sigterm_in_a_partition_ends_in_time,
 )
-
-
-@pytest.fixture(scope="module")
-def outcome(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[Case], None]]:
-    """Give what waits for a case's end; all run side by side."""
-    yield from side_by_side(request, tmp_path_factory)
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)

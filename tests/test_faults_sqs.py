@@ -21,14 +21,13 @@ from outages import (
     all_is_settled,
     counting,
     name_of,
-    side_by_side,
 )
 
 from exporter.deletions import Deletions
 from exporter.sqs.calls import Deletion
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 REFUSALS = (
@@ -280,14 +279,6 @@ CASES = (
     a_message_handed_to_a_poll_that_sigkill_ended_comes_back,
     sigterm_while_deletes_are_refused_ends_in_time,
 )
-
-
-@pytest.fixture(scope="module")
-def outcome(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[Case], None]]:
-    """Give what waits for a case's end; all run side by side."""
-    yield from side_by_side(request, tmp_path_factory)
 
 
 @pytest.mark.parametrize("case", CASES, ids=name_of)

@@ -14,11 +14,10 @@ from outages import (
     all_is_settled,
     counting,
     name_of,
-    side_by_side,
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
 LIES = (
@@ -71,14 +70,6 @@ def fields_that_nobody_knows_change_nothing(ledger: Path) -> None:
         all_is_settled(sqs, exporter)
         assert sqs.account().faults["extra_fields"] >= 5
         assert exporter.scrape().released == 0
-
-
-@pytest.fixture(scope="module")
-def outcome(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[Case], None]]:
-    """Give what waits for a case's end; all run side by side."""
-    yield from side_by_side(request, tmp_path_factory)
 
 
 @pytest.mark.parametrize("case", LIES, ids=name_of)

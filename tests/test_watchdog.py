@@ -6,12 +6,12 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-from outages import EVENTS, READY_AGAIN_SECONDS, RECEIVES, Case, all_is_settled, counting, name_of, side_by_side
+from outages import EVENTS, READY_AGAIN_SECONDS, RECEIVES, Case, all_is_settled, counting, name_of
 
 from exporter.readiness import Readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
     from pathlib import Path
 
     from exporter_process import ExporterProcess
@@ -65,14 +65,6 @@ def seconds_of_silence(exporter: ExporterProcess) -> float:
     last = exporter.scrape().total("sqs_exporter_last_successful_receive_timestamp_seconds")
     assert exporter.scrape().total("sqs_exporter_ready") == 0
     return time.time() - last
-
-
-@pytest.fixture(scope="module")
-def outcome(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[[Case], None]]:
-    """Give what waits for a case's end; all run side by side."""
-    yield from side_by_side(request, tmp_path_factory)
 
 
 @pytest.mark.parametrize(

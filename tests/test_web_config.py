@@ -230,7 +230,7 @@ def test_an_inline_key_is_refused_without_showing_it(directory: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     """The flag, the path and the reason."""
-    with pytest.raises(WrongSettingError, match=r"the file of --web.config.file, .*gone.yml, can't be read: No such"):
+    with pytest.raises(WrongSettingError, match=r"--web.config.file is .*gone.yml', which can't be read: No such"):
         read_web_config(str(tmp_path / "gone.yml"))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import yaml
 
@@ -20,10 +20,12 @@ from exporter.errors import WrongSettingError
 from exporter.wording import nearest, shown
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
 MAX_CHARACTERS = 1_000_000
 NULL_TAG = "tag:yaml.org,2002:null"
+
+_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,25 +42,34 @@ def read_file(path: str, named_by: str, known: Collection[str]) -> dict[str, Ent
     `named_by` is the flag or variable that names the file. Raises WrongSettingError for a file that can't be read,
     is no YAML mapping, names a key that is not in `known`, or a key twice.
     """
+    root = read_yaml(path, named_by, lambda text: yaml.compose(text, Loader=yaml.SafeLoader))
+    entries: dict[str, Entry] = {}
+    if root is not None:
+        _collect(root, "", _Reading(path, known), entries)
+    return entries
+
+
+def read_yaml(path: str, named_by: str, parse: Callable[[str], _Parsed]) -> _Parsed:
+    """Return what `parse` makes of the file's text.
+
+    Raises WrongSettingError where the file can't be read or, by an error that `parse` raises, is not YAML.
+    """
+    named = f"{named_by} is {shown(path)}, which"
     try:
         with Path(path).open(encoding="utf-8") as file:
             text = file.read(MAX_CHARACTERS + 1)
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise WrongSettingError(f"{named_by} is {shown(path)}, which can't be read: {why}") from None
+        raise WrongSettingError(f"{named} can't be read: {why}") from None
     if len(text) > MAX_CHARACTERS:
-        raise WrongSettingError(f"{named_by} is {shown(path)}, which is too long for a file of settings")
+        raise WrongSettingError(f"{named} is too long for a file of settings")
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        return parse(text)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise WrongSettingError(f"{path}:{line} is not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError):
-        raise WrongSettingError(f"{named_by} is {shown(path)}, which is not YAML") from None
-    entries: dict[str, Entry] = {}
-    if root is not None:
-        _collect(root, "", _Reading(path, known), entries)
-    return entries
+    except (yaml.YAMLError, RecursionError, ValueError):
+        raise WrongSettingError(f"{named} is not YAML") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
 from exporter.errors import WrongSettingError
+from exporter.settings.file import read_yaml
 from exporter.web.tls import TlsError, TlsSettings, make_context
 from exporter.wording import nearest
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
     from pydantic_core import ErrorDetails
 
-MAX_CHARACTERS = 1_000_000
 BCRYPT_COSTS = range(4, 15)
 """bcrypt's least; and a check takes about a second at the highest, each step more would double it."""
 
@@ -175,28 +175,18 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
+def _parse(text: str) -> tuple[yaml.Node | None, object]:
+    loader = _Loader(text)
+    root = loader.get_single_node()
+    return root, None if root is None else loader.construct_document(root)
+
+
 class _Source:
     """The file's content, and the line on which each part of it stands."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        try:
-            with Path(path).open(encoding="utf-8") as file:
-                text = file.read(MAX_CHARACTERS + 1)
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-            raise WrongSettingError(f"the file of --web.config.file, {path}, can't be read: {why}") from None
-        if len(text) > MAX_CHARACTERS:
-            raise WrongSettingError(f"the file of --web.config.file, {path}, is too long for such a file")
-        try:
-            loader = _Loader(text)
-            self._root = loader.get_single_node()
-            data: object = None if self._root is None else loader.construct_document(self._root)
-        except yaml.MarkedYAMLError as error:
-            line = error.problem_mark.line + 1 if error.problem_mark else 1
-            raise WrongSettingError(f"{path}:{line} is not YAML: {error.problem or error.context}") from None
-        except (yaml.YAMLError, RecursionError, ValueError):
-            raise WrongSettingError(f"the file of --web.config.file, {path}, is not YAML") from None
+        self._root, data = read_yaml(path, "--web.config.file", _parse)
         self.data = {} if data is None else data
 
     def error(self, place: tuple[int | str, ...], what: str) -> WrongSettingError:
