@@ -233,6 +233,7 @@ def test_every_refusal_has_a_bounded_reason_and_a_way_out(stub: StubSqs) -> None
         assert reason in REASONS
         for part in ("events", "us-east-1", stub.url):
             assert part in str(error)
+        assert f"can't be asked ({reason})" not in str(error)
         assert "a-secret-key" not in str(error)
         assert "\n" not in str(error)
     connection.client.close()

@@ -64,6 +64,7 @@ _WAYS_OUT = {
     "clock_skew": "can't be asked, because this machine's clock is wrong: set the clock",
     "connection": "can't be reached: check AWS_REGION, AWS_ENDPOINT_URL_SQS, the proxy and the network",
     "credentials": "can't be asked with these AWS credentials: renew or correct them (environment, profile or role)",
+    "kms": "can't be used without its KMS key: enable it, and grant kms:GenerateDataKey and kms:Decrypt on it",
     "malformed": "was not answered by an SQS: check AWS_ENDPOINT_URL_SQS and the proxy",
     "queue_not_found": "does not exist: create it, or correct --queue, AWS_REGION or AWS_ENDPOINT_URL_SQS",
     "redirect": "is elsewhere: correct AWS_REGION or AWS_ENDPOINT_URL_SQS",
@@ -211,8 +212,6 @@ def _reason_of_answer(error: ClientError) -> str:
     reason = reason_of_error(status, [code], said.get("Message", ""))
     if reason != "request":
         return reason
-    if code == "InvalidAddress":
-        return "queue_not_found"
     if status == HTTPStatus.FORBIDDEN:
         return "access_denied"
     return "redirect" if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST else reason
