@@ -65,7 +65,7 @@ def _measure(directory: Path, rounds: int) -> report.Figures:
         start = scenarios.start(stub, next(ledgers), full)
         _say("whole processes")
         faster_with_one = compared[-1].one.messages_per_second > compared[-1].four.messages_per_second
-        whole = scenarios.until_empty(stub, next(ledgers), 1 if faster_with_one else 4, WAITING_MESSAGES)
+        whole = scenarios.until_empty(stub, ledgers, 1 if faster_with_one else 4, WAITING_MESSAGES)
         _say("steady streams")
         steady = [(pace, scenarios.paced(stub, next(ledgers), pace, PACE_SECONDS)) for pace in PACES]
         _say("nothing")
