@@ -25,7 +25,7 @@ STOREYS: tuple[dict[str, tuple[str, ...]], ...] = (
     {"ledger": ("ledger", "ledger.*")},
     {"sqs": ("sqs", "sqs.*"), "event": ("event",)},
     {"settings": ("settings", "settings.*", "command_line")},
-    {"ground": ("", "backoff", "build", "errors", "failpoint", "logs", "wording")},
+    {"ground": ("", "backoff", "build", "errors", "failpoint", "logs", "wording", "yaml_file")},
 )
 """From top to bottom; rooms beside each other do not meet. A new module has to be given its place here."""
 

@@ -11,21 +11,18 @@ Values are taken as the text that stands there, so that YAML's own reading of `n
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import yaml
 
 from exporter.errors import WrongSettingError
-from exporter.wording import nearest, shown
+from exporter.wording import nearest
+from exporter.yaml_file import read_yaml
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection
+    from collections.abc import Collection
 
-MAX_CHARACTERS = 1_000_000
 NULL_TAG = "tag:yaml.org,2002:null"
-
-_Parsed = TypeVar("_Parsed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,29 +44,6 @@ def read_file(path: str, named_by: str, known: Collection[str]) -> dict[str, Ent
     if root is not None:
         _collect(root, "", _Reading(path, known), entries)
     return entries
-
-
-def read_yaml(path: str, named_by: str, parse: Callable[[str], _Parsed]) -> _Parsed:
-    """Return what `parse` makes of the file's text.
-
-    Raises WrongSettingError where the file can't be read or, by an error that `parse` raises, is not YAML.
-    """
-    named = f"{named_by} is {shown(path)}, which"
-    try:
-        with Path(path).open(encoding="utf-8") as file:
-            text = file.read(MAX_CHARACTERS + 1)
-    except (OSError, ValueError) as error:
-        why = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
-        raise WrongSettingError(f"{named} can't be read: {why}") from None
-    if len(text) > MAX_CHARACTERS:
-        raise WrongSettingError(f"{named} is too long for a file of settings")
-    try:
-        return parse(text)
-    except yaml.MarkedYAMLError as error:
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise WrongSettingError(f"{path}:{line} is not YAML: {error.problem or error.context}") from None
-    except (yaml.YAMLError, RecursionError, ValueError):
-        raise WrongSettingError(f"{named} is not YAML") from None
 
 
 @dataclass(frozen=True, slots=True)
