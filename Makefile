@@ -45,7 +45,7 @@ bench: $(VENV)/dev.stamp ## Measure it beside a boto3 loop, some minutes; BENCH_
 	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py $(BENCH_FLAGS)
 
 .PHONY: soak
-soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about half an hour; SOAK_FLAGS are benchmarks/soak.py's
+soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about a quarter of an hour; SOAK_FLAGS are benchmarks/soak.py's
 	$(BIN)/python benchmarks/soak.py $(SOAK_FLAGS)
 
 .PHONY: hostile
