@@ -46,6 +46,21 @@ class Run:
         return statistics.quantiles(self.scrapes_seconds, n=100, method="inclusive")[percent - 1] * 1000
 
 
+class Round(NamedTuple):
+    """The loop and the exporter in several ways, measured one after the other."""
+
+    one: Run
+    """The loop with one thread."""
+    four: Run
+    """With four."""
+    ours: Run
+    """The exporter with 32 receives in flight."""
+    default: Run
+    """With its default of 16."""
+    tls: Run
+    """With 32, over TLS."""
+
+
 @dataclass(frozen=True)
 class Start:
     """How long it takes from the start of the process to its first receive, with nothing and with much remembered."""
@@ -95,21 +110,6 @@ def ledgers(directory: Path) -> Iterator[Path]:
         yield directory / f"ledger-{number}.db"
 
 
-class Round(NamedTuple):
-    """The loop and the exporter in several ways, measured one after the other."""
-
-    one: Run
-    """The loop with one thread."""
-    four: Run
-    """With four."""
-    ours: Run
-    """The exporter with 32 receives in flight."""
-    default: Run
-    """With its default of 16."""
-    tls: Run
-    """With 32, over TLS."""
-
-
 def loopback(stub: StubSqs, stub_with_tls: StubSqs, names: Iterator[Path], messages: int) -> Round:
     """Measure the loop and the exporter on loopback."""
     yardstick, what = Load(messages // 8), Load(messages)
@@ -122,9 +122,8 @@ def loopback(stub: StubSqs, stub_with_tls: StubSqs, names: Iterator[Path], messa
     stub.watch()
     default = load(stub, exporter(stub, next(names)), what)
     stub_with_tls.watch()
-    return Round(
-        one, four, ours, default, load(stub_with_tls, exporter(stub_with_tls, next(names), *MANY_RECEIVES), what)
-    )
+    tls = load(stub_with_tls, exporter(stub_with_tls, next(names), *MANY_RECEIVES), what)
+    return Round(one, four, ours, default, tls)
 
 
 def at_a_distance(stub: StubSqs, ledger: Path, messages: int) -> tuple[Run, Run]:

@@ -13,6 +13,7 @@ from fake_sqs import FakeSqs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
 EVENTS = [f'{{"type": "purchase", "value": {value}}}' for value in ("0.1", "12.55", "-3", "1e-9")]
 SHORT_WAIT = ("--sqs.wait-seconds", "1")
 NOT_READY_SECONDS = 30.0

@@ -229,8 +229,11 @@ def test_an_inline_key_is_refused_without_showing_it(directory: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    """The flag, the path and the reason."""
-    with pytest.raises(WrongSettingError, match=r"--web.config.file is .*gone.yml', which can't be read: No such"):
+    """The flag and the variable that may have named it, the path and the reason."""
+    with pytest.raises(
+        WrongSettingError,
+        match=r"--web.config.file \(EXPORTER_WEB__CONFIG__FILE\) is .*gone.yml', which can't be read: No such",
+    ):
         read_web_config(str(tmp_path / "gone.yml"))
 
 

@@ -240,6 +240,7 @@ class Calls:
 
     def _deleted(self, call: _Call, body: bytes, now: float) -> Deleted:
         confirmed_ids, refused = parse_delete(body)
+        # Nearly always all are confirmed: then there is nothing to tell apart.
         if not refused and confirmed_ids.issuperset(BATCH_IDS[: len(call.deletions)]):
             return Deleted(call.deletions, (), call.sent_at, now)
         asked = list(zip(BATCH_IDS, call.deletions, strict=False))

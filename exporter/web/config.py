@@ -186,7 +186,7 @@ class _Source:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._root, data = read_yaml(path, "--web.config.file", _parse)
+        self._root, data = read_yaml(path, "--web.config.file (EXPORTER_WEB__CONFIG__FILE)", _parse)
         self.data = {} if data is None else data
 
     def error(self, place: tuple[int | str, ...], what: str) -> WrongSettingError:
