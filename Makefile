@@ -23,10 +23,15 @@ demo: $(VENV)/demo.stamp ## Show it all: an SQS of its own, a producer and the e
 test: $(VENV)/dev.stamp ## Run the tests, two files at a time; TEST_FLAGS are pytest's
 	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TEST_FLAGS)
 
+.PHONY: test-fast
+test-fast: $(VENV)/dev.stamp ## Run the unit tests alone: no process, no network, under a minute
+	$(BIN)/python -m pytest --numprocesses=2 tests/unit $(TEST_FLAGS)
+
 .PHONY: check
 check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
+	$(BIN)/lint-imports
 	@for part in exporter tests benchmarks fuzz grafana requirements; do \
 	  echo "$(BIN)/mypy $$part" && MYPYPATH=$$part:tests $(BIN)/mypy $$part || exit 1; done
 
@@ -50,7 +55,7 @@ soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about a
 
 .PHONY: hostile
 hostile: $(VENV)/dev.stamp ## Send it a million types, answers of 60 MiB and more generated bodies, about ten minutes
-	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/test_hostile_messages.py tests/test_cardinality.py $(TEST_FLAGS)
+	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/system/test_hostile_messages.py tests/system/test_cardinality.py $(TEST_FLAGS)
 
 .PHONY: dashboard
 dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard anew

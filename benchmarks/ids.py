@@ -15,7 +15,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.ledger.ids import IdIndex, split
+from exporter.ledger.message_ids import split
+from exporter.ledger.sqlite.ids import IdIndex
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -24,7 +25,7 @@ TURN = 160
 
 
 def buckets() -> Callable[[tuple[bytes, ...], int], None]:
-    """Use `exporter.ledger.ids.IdIndex`."""
+    """Use `exporter.ledger.sqlite.ids.IdIndex`."""
     index = IdIndex()
 
     def remember(ids: tuple[bytes, ...], seq: int) -> None:

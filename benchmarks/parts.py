@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stub_events import BATCH_SIZE, Messages
 
-from exporter.event import parse
-from exporter.ledger import Delivery, QueueIdentity, remembered_ids
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.events.event import parse
+from exporter.ledger import Delivery, QueueIdentity
+from exporter.ledger.message_ids import remembered_ids
+from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs import Credentials, Target
 from exporter.sqs.answers import parse_receive
 from exporter.sqs.requests import Route
-from exporter.sqs.room import Room
+from exporter.sqs.response_memory import ResponseMemoryLimit
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -53,7 +54,7 @@ def measure(directory: str) -> dict[str, float]:
         for turn, of_turn in zip(messages, ids, strict=True)
     ]
     handles = [[one.receipt_handle for one in turn] for turn in messages]
-    route = Route(_TARGET, "parts", Room())
+    route = Route(_TARGET, "parts", ResponseMemoryLimit())
     ledger = SqliteLedger(f"{directory}/parts.db", queue_name="events")
     ledger.bind(QueueIdentity("events", "arn:aws:sqs:eu-west-1:123456789012:events"))
 

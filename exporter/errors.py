@@ -1,6 +1,17 @@
-"""The few failures a caller distinguishes. Each message is one sentence that a user can act on."""
+"""The few failures a caller distinguishes, one sentence each, and how a sentence quotes what somebody else wrote."""
 
 from __future__ import annotations
+
+import difflib
+import re
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+SHOWN_CHARACTERS = 200
+_USER_AND_PASSWORD = re.compile(r"//[^/\s]*@")
+_QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
 class ExporterError(Exception):
@@ -27,7 +38,7 @@ class QueueUnavailableError(ExporterError):
 
 
 class InvalidEvent(Exception):  # noqa: N818 - the name is the design's: a message that is not an event is no error of ours
-    """A message that is not an event; `reason` is one of the bounded reasons of `exporter.event.REASONS`."""
+    """A message that is not an event; `reason` is one of the bounded reasons of `exporter.events.event.REASONS`."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -45,3 +56,24 @@ class LedgerError(ExporterError):
         super().__init__(sentence)
         self.reason = reason
         self.exit_code = 2 if reason in {"locked", "newer_schema", "other_queue", "read_only", "unreadable"} else 1
+
+
+def shown(value: str | list[str]) -> str:
+    """Return the value as an error shows it; a URL loses its user, password and query."""
+    text = value if isinstance(value, str) else ",".join(value)
+    if "://" in text:
+        text = _QUERY.sub("?...", _USER_AND_PASSWORD.sub("//...@", text))
+    return repr(text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}...")
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Return `; did you mean ...?`, or nothing where no known name is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.7)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def one_line(text: str) -> str:
+    """Return what somebody else said, fit for a sentence of ours: printable characters, at most 200 of them."""
+    return " ".join("".join(character if character.isprintable() else " " for character in text).split())[
+        :SHOWN_CHARACTERS
+    ]

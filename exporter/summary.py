@@ -11,7 +11,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from exporter.event import NANO
+from exporter.events.event import NANO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -28,7 +28,8 @@ STALLED_SECONDS = 0.5
 class Summary:
     """Writes `{"type": "purchase", "count": 75, "sum": 650.0}` lines every `interval_seconds` (0: never any).
 
-    A turn writes the types that changed since their last line, or since the start; `stop` writes all that have events.
+    Each interval writes the types that changed since their last line, or since the start; `stop` writes all that have
+    events.
     A stream that is closed (None where the process never had one) ends it, one that nobody reads is left alone:
     neither holds up the exporter.
     """

@@ -1,4 +1,4 @@
-"""Look for a body that `exporter.event.parse` does not survive, or reads otherwise than the standard library does.
+"""Look for a body that `parse` does not survive, or reads otherwise than the standard library does.
 
 It starts from the corpus of the tests and is guided by the coverage of our own code; it runs until it finds one, or for
 as long as it is told:
@@ -20,12 +20,12 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore] 
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
-with atheris.instrument_imports(include=["exporter.event", "event_reference"]):
+with atheris.instrument_imports(include=["exporter.events.event", "event_reference"]):
     from event_reference import reference
     from hostile import CASES, NOW_SECONDS
 
     from exporter.errors import InvalidEvent
-    from exporter.event import REASONS, Event, parse
+    from exporter.events.event import REASONS, Event, parse
 
 MAX_LENGTH = 4096  # the reference reads no number that is longer
 TOKENS = (  # as a dictionary of libFuzzer spells them

@@ -13,8 +13,8 @@ from exporter_process import INHERITED, ExporterProcess
 from fake_sqs import FakeSqs
 from forking_exporter import ForkingExporter
 
-from exporter.failpoint import NAMES, VARIABLE
-from exporter.ledger.sqlite import SqliteLedger
+from exporter.ledger.failpoint import NAMES, VARIABLE
+from exporter.ledger.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     from pathlib import Path

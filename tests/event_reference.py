@@ -1,4 +1,4 @@
-"""A second opinion: what `exporter.event.parse` has to say of a body, by the standard library's `json` and fractions.
+"""A second opinion: what `parse` has to say of a body, by the standard library's `json` and fractions.
 
 Slow, and only for bodies of up to 4,300 bytes: Python reads no longer numbers.
 """
@@ -11,7 +11,7 @@ import unicodedata
 from fractions import Fraction
 from typing import NoReturn
 
-from exporter.event import NANO, Event
+from exporter.events.event import NANO, Event
 
 
 class _Number(str):

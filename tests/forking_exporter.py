@@ -96,15 +96,15 @@ class ForkingExporter:
 
 def _serve() -> None:
     """Obey: a line with a command forks, its child's exit code is said, an empty line lets go of its process id."""
-    import exporter.app  # noqa: PLC0415 - what a run imports, once for all of them
-    import exporter.cli  # noqa: PLC0415 - the same
+    import exporter.cli.main  # noqa: PLC0415 - the same
+    import exporter.cli.run  # noqa: PLC0415 - what a run imports, once for all of them
 
     for line in iter(sys.stdin.readline, ""):
         command = json.loads(line)
         child = os.fork()
         if child == 0:
             _become(command["environment"], command["log"])
-            sys.exit(exporter.cli.main(command["arguments"]))
+            sys.exit(exporter.cli.main.main(command["arguments"]))
         _say(child)
         ended = os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
         assert ended is not None

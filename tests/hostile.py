@@ -9,7 +9,7 @@ import json
 from functools import cache
 from typing import NamedTuple
 
-from exporter.event import MAX_BODY_BYTES, NANO, Event
+from exporter.events.event import MAX_BODY_BYTES, NANO, Event
 
 NOW_SECONDS = 1_601_978_600.0
 """2020-10-06 10:03:20 UTC: no timestamp of the corpus is later."""

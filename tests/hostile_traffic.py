@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.event import MAX_BODY_BYTES, NANO, Event
+from exporter.events.event import MAX_BODY_BYTES, NANO, Event
 
 if TYPE_CHECKING:
     from exporter_process import Scrape

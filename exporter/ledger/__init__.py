@@ -1,7 +1,7 @@
 """The ledger's contract: what was counted, and which messages, committed together or not at all.
 
 One ledger serves one queue and is used by one thread, the consumer's; any thread may read `snapshot`, which is
-immutable and swapped after each commit. The order of calls in one turn of the consumer is
+immutable and swapped after each commit. The order of calls in one iteration of the consumer is
 
     advance(seconds)                  # time in which receives of this queue succeeded
     record(deliveries, released)      # one commit: outcomes, ids, counters, what was settled since the last
@@ -15,19 +15,15 @@ clock), and, while unsettled, for the queue's retention.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from hashlib import blake2b
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
-from exporter.ledger.ids import split
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from exporter.event import Event
+    from exporter.events.event import Event
 
 OTHER_TYPE = "__other__"
 """Events of types beyond the cap are counted under this one, so that totals stay exact."""
@@ -50,28 +46,6 @@ RELEASED_REASONS = (
     "md5_mismatch",  # the body is not what SQS says it sent
 )
 """Why a delivery is left to expire uncounted; the known ones are shown at 0 from the start."""
-
-_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_is_uuid = re.compile(_UUID).fullmatch
-_are_uuids = re.compile(f"{_UUID}(?:\n{_UUID})*").fullmatch
-
-
-def remembered_ids(message_ids: Sequence[str]) -> Sequence[bytes]:
-    """Turn MessageIds into the 16 bytes each is remembered by: the UUID's, or a BLAKE2b digest where it is none.
-
-    Only the canonical lower-case form is taken for a UUID, so that no two ids become one.
-    """
-    lines = "\n".join(message_ids)
-    if _are_uuids(lines):
-        ids = split(bytes.fromhex(lines.replace("-", "")))
-        if len(ids) == len(message_ids):
-            return ids
-    return [
-        bytes.fromhex(message_id.replace("-", ""))
-        if _is_uuid(message_id)
-        else blake2b(message_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
-        for message_id in message_ids
-    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +139,7 @@ class Ledger(Protocol):
         """Let the ledger's own clock run: seconds in which receives of the queue succeeded. Saved with commits."""
 
     def record(self, deliveries: Sequence[Delivery], released: Mapping[str, int]) -> list[bool]:
-        """Commit the outcomes of one turn; returns for each delivery whether it was new (False: a duplicate).
+        """Commit the outcomes of one batch; returns for each delivery whether it was new (False: a duplicate).
 
         `released` counts deliveries, by reason, that are left to expire uncounted; they have no id here. After a
         LedgerError nothing in memory changed and the outcome is unknown until `reopen`.

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from exporter.errors import WrongSettingError
-from exporter.wording import nearest
-from exporter.yaml_file import read_yaml
+from exporter.errors import WrongSettingError, nearest
+from exporter.settings.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Collection

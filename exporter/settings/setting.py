@@ -24,11 +24,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """How people meet a field: `key` is its flag without dashes, and its place in the file."""
+    """How people meet a setting: `key` is its flag without dashes, and its name in the file."""
 
     key: str
-    what: str
-    rule: str
+    help: str
+    expected: str
     """What would be right, after the word "use"."""
     placeholder: str
     old_variable: str | None = None
@@ -125,7 +125,7 @@ class Group(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SettingField:
     """One setting in a model: the names that lead to the field, its default and its group's docstring."""
 
     path: tuple[str, ...]
@@ -135,13 +135,15 @@ class Place:
     group: str
 
 
-def places(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[Place]:
+def setting_fields(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[SettingField]:
     """Every setting of a model and of the groups in it, in the order in which they are written."""
     for name, field in model.model_fields.items():
         group = field.annotation
         if isinstance(group, type) and issubclass(group, BaseModel):
-            yield from places(group, (*above, name))
+            yield from setting_fields(group, (*above, name))
             continue
         for setting in field.metadata:
             if isinstance(setting, Setting):
-                yield Place((*above, name), setting, field.default, field.is_required(), (model.__doc__ or "").strip())
+                yield SettingField(
+                    (*above, name), setting, field.default, field.is_required(), (model.__doc__ or "").strip()
+                )

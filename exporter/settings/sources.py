@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from exporter.errors import WrongSettingError
+from exporter.errors import WrongSettingError, nearest, shown
 from exporter.settings import Settings
 from exporter.settings.file import read_file
-from exporter.settings.setting import VARIABLE_PREFIX, Setting, places
-from exporter.wording import nearest, shown
+from exporter.settings.setting import VARIABLE_PREFIX, Setting, setting_fields
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
@@ -62,7 +61,7 @@ def _from_flags(flags: Mapping[str, str]) -> dict[str, Found]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Found]:
-    settings = [place.setting for place in places(Settings)]
+    settings = [field.setting for field in setting_fields(Settings)]
     keys = {setting.variable: setting.key for setting in settings}
     for name in sorted(environment):
         if name.startswith(VARIABLE_PREFIX) and name not in keys:
@@ -82,29 +81,29 @@ def _hint(name: str, settings: Collection[Setting]) -> str:
 
 
 def _from_file(named: Found) -> dict[str, Found]:
-    known = [place.setting.key for place in places(Settings) if place.setting.key != "config.file"]
+    known = [field.setting.key for field in setting_fields(Settings) if field.setting.key != "config.file"]
     entries = read_file(str(named.value), named.source, known)
     return {key: Found(entry.value, f"{entry.where} ({key})") for key, entry in entries.items()}
 
 
 def _build(model: type[Model], found: Mapping[str, Found]) -> Model:
-    known = list(places(model))
+    known = list(setting_fields(model))
     tree: dict[str, Any] = {}
-    for place in known:
-        if place.setting.key in found:
+    for field in known:
+        if field.setting.key in found:
             branch = tree
-            for name in place.path[:-1]:
+            for name in field.path[:-1]:
                 branch = branch.setdefault(name, {})
-            branch[place.path[-1]] = found[place.setting.key].value
+            branch[field.path[-1]] = found[field.setting.key].value
     try:
         return model.model_validate(tree)
     except ValidationError as error:
         where = error.errors(include_url=False, include_context=False)[0]["loc"]
-        setting = next(place.setting for place in known if place.path == where[: len(place.path)])
+        setting = next(field.setting for field in known if field.path == where[: len(field.path)])
         raise WrongSettingError(_sentence(setting, found.get(setting.key))) from None
 
 
 def _sentence(setting: Setting, found: Found | None) -> str:
     if found is None:
-        return f"{setting.what} is missing: set {setting.flag}, {setting.variable} or {setting.key!r} in --config.file"
-    return f"{found.source} is {shown(found.value)}: use {setting.rule}"
+        return f"{setting.help} is missing: set {setting.flag}, {setting.variable} or {setting.key!r} in --config.file"
+    return f"{found.source} is {shown(found.value)}: use {setting.expected}"

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import pycurl
 
 from exporter import __version__
+from exporter.errors import one_line
 from exporter.sqs.answers import (
     Answer,
     Deleted,
@@ -27,19 +28,19 @@ from exporter.sqs.answers import (
     parse_delete,
     parse_receive,
 )
-from exporter.sqs.reasons import codes_and_message, header, one_line, reason_of_error, reason_of_transfer
+from exporter.sqs.http import MAX_ANSWER_BYTES, Transfers
+from exporter.sqs.reasons import codes_and_message, header, reason_of_error, reason_of_transfer
 from exporter.sqs.requests import BATCH_IDS, BATCH_SIZE, Route
-from exporter.sqs.room import Room
+from exporter.sqs.response_memory import ResponseMemoryLimit
 from exporter.sqs.signing import UnusableCredentialsError
-from exporter.sqs.transfers import MAX_ANSWER_BYTES, Transfers
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from exporter.sqs import Target
     from exporter.sqs.answers import Operation
+    from exporter.sqs.http import Transfer
     from exporter.sqs.requests import Exchange, Request
-    from exporter.sqs.transfers import Transfer
 
 __all__ = ["Answer", "Calls", "Deleted", "Deletion", "Failed", "Message", "Received"]
 
@@ -88,7 +89,7 @@ class Calls:
         self._wall = wall
         self._clock_offset_seconds = 0.0
         self._transfers = Transfers(max_connections)
-        self._room = Room()
+        self._response_memory = ResponseMemoryLimit()
         self._route: Route | None = None
         self._in_flight: dict[pycurl.Curl, _Call] = {}
         self._receives_in_flight = 0
@@ -149,7 +150,7 @@ class Calls:
         Calls move in here alone. A signal's handler runs at once, but the wait goes on after it.
         """
         answers, self._failed_at_once = self._failed_at_once, []
-        self._room.resume()
+        self._response_memory.resume()
         until_deadline = max(0.0, self._next_deadline - self._monotonic())
         ended = self._transfers.wait(0.0 if answers else min(timeout_seconds, until_deadline))
         now = self._monotonic()
@@ -187,7 +188,7 @@ class Calls:
                 return self._route
             self._route.close()
             self._route = None
-        self._route = Route(target, self._user_agent, self._room)
+        self._route = Route(target, self._user_agent, self._response_memory)
         return self._route
 
     def _start(self, operation: Operation, route: Route, request: Request, allowed_seconds: float) -> _Call:

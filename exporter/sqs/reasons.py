@@ -122,8 +122,3 @@ def header(headers: Sequence[bytes], name: str) -> str:
         if line[: len(start)].lower() == start:
             return line[len(start) :].strip().decode("latin-1")
     return ""
-
-
-def one_line(text: str) -> str:
-    """Return what somebody else said, fit for a sentence of ours: printable characters, at most 200 of them."""
-    return " ".join("".join(character if character.isprintable() else " " for character in text).split())[:200]

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, NamedTuple
 import msgspec
 import pycurl
 
+from exporter.sqs.http import handle_for
 from exporter.sqs.signing import Signer
-from exporter.sqs.transfers import handle_for
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exporter.sqs import Target
     from exporter.sqs.answers import Operation
-    from exporter.sqs.room import Room
+    from exporter.sqs.response_memory import ResponseMemoryLimit
 
 BATCH_SIZE = 10
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
@@ -44,12 +44,12 @@ class _Entry(msgspec.Struct, gc=False):
 class Exchange:
     """A libcurl handle and what its answer is gathered in."""
 
-    def __init__(self, target: Target, user_agent: str, room: Room) -> None:
+    def __init__(self, target: Target, user_agent: str, response_memory: ResponseMemoryLimit) -> None:
         self.handle = handle_for(target, user_agent)
         self.headers: list[bytes] = []
         """The raw lines of the answer's headers, a proxy's before them."""
         self._body = BytesIO()
-        self._room = room
+        self._response_memory = response_memory
         self._request: Request | None = None
         self.handle.setopt(pycurl.WRITEFUNCTION, self._gather)
         self.handle.setopt(pycurl.HEADERFUNCTION, self.headers.append)
@@ -65,7 +65,7 @@ class Exchange:
     def take_body(self) -> bytes:
         """Return the answer's body and make room for the next."""
         body = self._body.getvalue()
-        self._room.give_back(self.handle, len(body))
+        self._response_memory.give_back(self.handle, len(body))
         self._body.seek(0)
         self._body.truncate()
         return body
@@ -76,7 +76,7 @@ class Exchange:
         self.handle.close()
 
     def _gather(self, chunk: bytes) -> int | None:
-        if not self._room.takes(self.handle, self._body.tell(), len(chunk)):
+        if not self._response_memory.takes(self.handle, self._body.tell(), len(chunk)):
             return pycurl.WRITEFUNC_PAUSE
         self._body.write(chunk)
         return None
@@ -85,11 +85,11 @@ class Exchange:
 class Route:
     """What all calls to one target share: its signers, its URL as it stands in bodies, and handles that are idle."""
 
-    def __init__(self, target: Target, user_agent: str, room: Room) -> None:
+    def __init__(self, target: Target, user_agent: str, response_memory: ResponseMemoryLimit) -> None:
         """Raise UnusableCredentialsError or another ValueError where nothing can be signed for the target."""
         self.target = target
         self._user_agent = user_agent
-        self._room = room
+        self._response_memory = response_memory
         self._receive_signer = Signer(target, "ReceiveMessage")
         self._delete_signer = Signer(target, "DeleteMessageBatch")
         self._receive_request: tuple[tuple[int, int, int], Request] | None = None
@@ -133,7 +133,7 @@ class Route:
     def exchange(self, operation: Operation) -> Exchange:
         """Return a handle that is idle, or a new one."""
         idle = self._idle[operation]
-        return idle.pop() if idle else Exchange(self.target, self._user_agent, self._room)
+        return idle.pop() if idle else Exchange(self.target, self._user_agent, self._response_memory)
 
     def rest(self, operation: Operation, exchange: Exchange) -> None:
         """Take back a handle whose transfer ended well."""

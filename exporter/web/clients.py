@@ -38,7 +38,7 @@ def max_connections() -> int:
 @dataclass(slots=True)
 class _Client:
     close_at: float
-    taken_by: float = math.inf
+    write_deadline: float = math.inf
 
 
 class Clients:
@@ -56,19 +56,19 @@ class Clients:
     def __len__(self) -> int:
         return len(self._clients)
 
-    def came(self, stream: IOStream) -> None:
+    def on_connect(self, stream: IOStream) -> None:
         """Take in a connection that was accepted."""
         while len(self._clients) >= self._limit:
             self.drop_first()
         self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
 
-    def asked(self, stream: IOStream) -> None:
+    def on_request(self, stream: IOStream) -> None:
         """Note that a whole request arrived."""
         if self._clients.pop(stream, None) is not None:
             now = self._monotonic()
-            self._clients[stream] = _Client(close_at=now + KEEP_ALIVE_SECONDS, taken_by=now + ANSWER_SECONDS)
+            self._clients[stream] = _Client(close_at=now + KEEP_ALIVE_SECONDS, write_deadline=now + ANSWER_SECONDS)
 
-    def left(self, stream: IOStream) -> None:
+    def on_close(self, stream: IOStream) -> None:
         """Forget a connection that was closed, by either side."""
         self._clients.pop(stream, None)
 
@@ -86,7 +86,7 @@ class Clients:
         late = [
             stream
             for stream, client in self._clients.items()
-            if now >= client.close_at or (now >= client.taken_by and stream.writing())
+            if now >= client.close_at or (now >= client.write_deadline and stream.writing())
         ]
         for stream in late:
             self._drop(stream)
@@ -106,10 +106,10 @@ class ClientsServer(HTTPServer):
 
     def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
         """Take a new connection, before its TLS handshake."""
-        self.clients.came(stream)
+        self.clients.on_connect(stream)
         super().handle_stream(stream, address)
 
     def on_close(self, server_conn: object) -> None:
         """Forget a connection."""
         super().on_close(server_conn)
-        self.clients.left(cast("HTTP1ServerConnection", server_conn).stream)
+        self.clients.on_close(cast("HTTP1ServerConnection", server_conn).stream)

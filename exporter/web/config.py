@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING, Annotated
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError
 
-from exporter.errors import WrongSettingError
+from exporter.errors import WrongSettingError, nearest
+from exporter.settings.yaml_file import read_yaml
 from exporter.web.tls import TlsError, TlsSettings, make_context
-from exporter.wording import nearest
-from exporter.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     import ssl

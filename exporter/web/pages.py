@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 from prometheus_client.exposition import gzip_accepted
 from tornado.web import HTTPError, RequestHandler
 
-from exporter.logs import Flood
+from exporter.telemetry.logs import LogRateLimiter
 from exporter.web.exposition import expose
 from exporter.web.passwords import Passwords, TooManyChecksError
 
@@ -77,7 +77,7 @@ class Site:
     config: WebConfig
     clients: Clients
     passwords: Passwords = field(default_factory=Passwords)
-    flood: Flood = field(default_factory=Flood)
+    log_rate_limiter: LogRateLimiter = field(default_factory=LogRateLimiter)
 
 
 class Page(RequestHandler):
@@ -92,7 +92,7 @@ class Page(RequestHandler):
 
     def initialize(self) -> None:
         """Note that the client sent a whole request."""
-        self.site.clients.asked(cast("HTTP1Connection", self.request.connection).stream)
+        self.site.clients.on_request(cast("HTTP1Connection", self.request.connection).stream)
 
     def set_default_headers(self) -> None:
         """Set the headers of every answer; those of the configuration file win, and an empty one is left out."""
@@ -139,7 +139,7 @@ class Page(RequestHandler):
         self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
     ) -> None:
         """Log a failure of ours in one line, and a stranger's not at all."""
-        if typ is None or isinstance(value, HTTPError) or not self.site.flood.passes("page"):
+        if typ is None or isinstance(value, HTTPError) or not self.site.log_rate_limiter.allow("page"):
             return
         frames = traceback.extract_tb(tb)
         log.error(
@@ -148,7 +148,7 @@ class Page(RequestHandler):
                 "path": self.request.path[:80],
                 "error": f"{typ.__name__}: {str(next(iter(value.args), '')) if value else ''}"[:200],
                 "at": f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "",
-                **self.site.flood.held_back("page"),
+                **self.site.log_rate_limiter.suppressed("page"),
             },
         )
 

@@ -180,7 +180,7 @@ class WebServer:
             # A connection that can't be accepted keeps the loop spinning; make room, or wait for others to.
             if not self._site.clients.drop_first():
                 time.sleep(0.05)
-        elif self._site.flood.passes("loop"):
+        elif self._site.log_rate_limiter.allow("loop"):
             what = f"{type(error).__name__}: {error}" if error else str(context.get("message"))
             log.error("web server failed to handle a connection", extra={"error": what[:200]})
 

@@ -1,0 +1,154 @@
+"""How the command line is read: the flags of a command are made from the settings, so that no list can drift."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from exporter.cli.build import PROGRAM, this_build
+from exporter.errors import WrongSettingError, nearest, shown
+from exporter.settings import Settings
+from exporter.settings.duration import format_duration
+from exporter.settings.setting import Group, SettingField, setting_fields
+from exporter.settings.sources import read_settings
+from exporter.telemetry import logs
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping, Sequence
+
+DESCRIPTION = "Counts the events in an Amazon SQS queue, each exactly once, and shows the counts to Prometheus."
+SOURCES = (
+    "A flag goes before its environment variable, that before the file of --config.file, that before the default. "
+    "What concerns AWS (region, endpoint, credentials, proxy) is set in AWS's own way: AWS_REGION, AWS_PROFILE, "
+    "AWS_ENDPOINT_URL_SQS and so on."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A command: which settings it has as flags (by key), options of its own, and what differs from the settings."""
+
+    what: str
+    keys: Collection[str]
+    options: type[Group] | None = None
+    defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    flag_only: Collection[str] = ()
+    """Settings that are taken from their flag or their default, whatever variables and the file say."""
+
+    @property
+    def fields(self) -> list[SettingField]:
+        """Everything it can be told, its own options first."""
+        own = list(setting_fields(self.options)) if self.options else []
+        return [*own, *(field for field in setting_fields(Settings) if field.setting.key in self.keys)]
+
+
+@dataclass(frozen=True, slots=True)
+class Invocation:
+    """What was asked for: the command and its flags by key, those of the settings and those of its own options."""
+
+    command: str
+    settings: Mapping[str, str]
+    options: Mapping[str, str]
+
+
+def configure(invocation: Invocation) -> Settings:
+    """Read the settings of a command, and let its log begin. Raises WrongSettingError."""
+    settings = read_settings(invocation.settings, os.environ)
+    logs.configure(settings.log.level, settings.log.format)
+    return settings
+
+
+def read_command_line(arguments: Sequence[str], commands: Mapping[str, Command]) -> Invocation | None:
+    """Read the arguments; None where there are none, after the help was printed.
+
+    Raises WrongSettingError, and SystemExit(0) after `--help` and `--version`.
+    """
+    parser = _parser(commands)
+    if not arguments:
+        parser.print_help()
+        return None
+    name = arguments[0]
+    if name not in commands and name not in {"-h", "--help", "--version"}:
+        there = (
+            f"there is no command {shown(name)}" if name[:1] != "-" else f"the command before {_name(name)} is missing"
+        )
+        *some, last = commands
+        raise WrongSettingError(f"{there}: use {', '.join(some)} or {last}")
+    try:
+        namespace, unknown = parser.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise _misused(error, commands[name].fields if name in commands else ()) from None
+    if unknown:
+        hint = nearest(_name(unknown[0]), [field.setting.flag for field in commands[name].fields])
+        raise WrongSettingError(f"{name} has no {_name(unknown[0])}{hint or f'; see {PROGRAM} {name} --help'}")
+    given = {key: value for key, value in vars(namespace).items() if value is not None and key != "command"}
+    shared = commands[name].keys
+    return Invocation(
+        name,
+        {key: value for key, value in given.items() if key in shared},
+        {key: value for key, value in given.items() if key not in shared},
+    )
+
+
+def _name(argument: str) -> str:
+    """Return the flag without what follows its `=`: nobody knows what an unknown one holds."""
+    return shown(argument.partition("=")[0])
+
+
+def _misused(error: argparse.ArgumentError, known: Iterable[SettingField]) -> WrongSettingError:
+    for field in known:
+        if field.setting.flag == error.argument_name:
+            return WrongSettingError(f"{field.setting.flag} has no value: use {field.setting.expected}")
+    return WrongSettingError(f"{error.argument_name} can't be read: {error.message}")
+
+
+def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(PROGRAM, description=DESCRIPTION, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--version", action="version", version=str(this_build()))
+    below = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
+    for name, command in commands.items():
+        one = below.add_parser(
+            name,
+            help=command.what,
+            description=f"{command.what[0].upper()}{command.what[1:]}.",
+            epilog=SOURCES,
+            usage=f"{PROGRAM} {name} [flags]",
+            allow_abbrev=False,
+            exit_on_error=False,
+        )
+        groups = {field.group: field.group.rstrip(".") for field in command.fields}
+        titled = {group: one.add_argument_group(title) for group, title in groups.items()}
+        for field in command.fields:
+            switch = field.default is False
+            titled[field.group].add_argument(
+                field.setting.flag,
+                dest=field.setting.key,
+                metavar=field.setting.placeholder,
+                nargs="?" if switch else None,
+                const="true" if switch else None,
+                help=_help(field, command),
+            )
+    return parser
+
+
+def _help(field: SettingField, command: Command) -> str:
+    setting = field.setting
+    default = command.defaults.get(setting.key) or _default(field)
+    variable = setting.variable if setting.key in command.keys and setting.key not in command.flag_only else ""
+    notes = ", ".join(
+        note for note in (default and f"default {default}", field.required and "required", variable) if note
+    )
+    return (f"{setting.help} ({notes})" if notes else setting.help).replace("%", "%%")
+
+
+def _default(field: SettingField) -> str:
+    if field.required or field.default is None or field.default == ():
+        return ""
+    if isinstance(field.default, bool):
+        return "off"
+    if isinstance(field.default, float):
+        return format_duration(field.default) if field.setting.placeholder == "DURATION" else f"{field.default:g}"
+    return str(field.default)

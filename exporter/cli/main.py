@@ -1,0 +1,76 @@
+"""Which commands there are, what each needs, and how the program ends.
+
+The module of a command has its name and an `execute`. It is imported when it is asked for, so that `--help` and a wrong
+flag are answered at once.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from exporter.cli.build import PROGRAM
+from exporter.cli.command_line import Command, read_command_line
+from exporter.cli.options import DEMO_FLAG_ONLY, DEMO_SUMMARY_INTERVAL, PeekOptions, ProduceOptions
+from exporter.errors import ExporterError, WrongSettingError
+from exporter.ledger import failpoint
+from exporter.settings import Settings
+from exporter.settings.setting import setting_fields
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+INTERRUPTED = 128 + signal.SIGINT
+PIPE_CLOSED = 128 + signal.SIGPIPE
+
+
+EVERY = frozenset(field.setting.key for field in setting_fields(Settings))
+SHARED = frozenset({"queue", "config.file", "log.level", "log.format"})
+COMMANDS = {
+    "run": Command("count the events of a queue", EVERY),
+    "demo": Command(
+        "show it all, on an SQS of its own and with a producer",
+        EVERY - {"queue", "until-empty"},
+        defaults={"ledger.path": "a temporary file", "summary.interval": DEMO_SUMMARY_INTERVAL},
+        flag_only=DEMO_FLAG_ONLY,
+    ),
+    "produce": Command("send events into a queue, and account for them at the end", SHARED, ProduceOptions),
+    "check": Command("say whether settings, queue and ledger are fit for run", EVERY - {"until-empty"}),
+    "peek": Command(
+        "show how some messages would be counted, and leave them in the queue",
+        SHARED | {"events.require-timestamp"},
+        PeekOptions,
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return the exit code: 2 for a wrong usage or setting, 1 for what fails later."""
+    try:
+        code = _main(sys.argv[1:] if argv is None else argv)
+        sys.stdout.flush()
+    except ExporterError as error:
+        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Python flushes stdout once more at exit, and would complain then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return PIPE_CLOSED
+    return code
+
+
+def _main(arguments: Sequence[str]) -> int:
+    try:
+        invocation = read_command_line(arguments, COMMANDS)
+    except SystemExit:
+        return 0
+    if invocation is None:
+        return WrongSettingError.exit_code
+    failpoint.arm(os.environ)
+    command = import_module(f"exporter.cli.{invocation.command}")
+    return int(command.execute(invocation))

@@ -1,0 +1,54 @@
+"""The options that single commands have beside the settings."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from exporter.settings.setting import Group, Setting
+
+DEMO_SUMMARY_INTERVAL = "2s"
+"""How often demo prints the summary, unless its flag says otherwise."""
+
+DEMO_FLAG_ONLY = frozenset({"queue", "ledger.path"})
+"""Neither a real queue nor a real ledger is touched because a variable or a file happens to name it."""
+
+
+class PeekOptions(Group):
+    """What peek shows."""
+
+    count: Annotated[
+        int,
+        Field(ge=1, le=1_000),
+        Setting("count", "how many messages to show at most", "a whole number from 1 to 1000", "N"),
+    ] = 10
+
+
+class ProduceOptions(Group):
+    """What produce sends."""
+
+    rate: Annotated[
+        float | None,
+        Field(gt=0, le=1_000_000, allow_inf_nan=False),
+        Setting("rate", "messages a second; default 10, or as fast as it goes with --count", "a number above 0", "N"),
+    ] = None
+    count: Annotated[
+        int | None,
+        Field(ge=1),
+        Setting(
+            "count", "how many messages to send, instead of sending until it is stopped", "a whole number above 0", "N"
+        ),
+    ] = None
+    seed: Annotated[
+        int | None,
+        Setting("seed", "makes the same messages again", "a whole number", "N"),
+    ] = None
+    invalid_fraction: Annotated[
+        float,
+        Field(ge=0, le=1, allow_inf_nan=False),
+        Setting("invalid-fraction", "how many of the messages are not an event", "a number from 0 to 1", "F"),
+    ] = 0.0
+    duplicate_fraction: Annotated[
+        float,
+        Field(ge=0, le=1, allow_inf_nan=False),
+        Setting("duplicate-fraction", "how many of the messages are sent again", "a number from 0 to 1", "F"),
+    ] = 0.0

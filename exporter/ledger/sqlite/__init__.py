@@ -1,0 +1,1 @@
+"""The ledger on one machine: a SQLite file."""

@@ -1,0 +1,185 @@
+"""The open file: one connection, alone, its transactions and checkpoints."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+from struct import Struct
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from exporter.ledger import failpoint
+from exporter.ledger.sqlite.schema import APPLICATION_ID, TABLES, VERSION, failure, failures_of, sqlite_failure
+from exporter.ledger.sqlite.wal import lost_transactions
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from exporter.errors import LedgerError
+
+CHECKPOINT_PAGES = 1_000
+"""How long the write-ahead log grows, about 4 MB: a checkpoint takes some milliseconds."""
+
+_PRAGMAS = (
+    "locking_mode=EXCLUSIVE",  # before the first access, so that no shared memory is used and nobody else gets in
+    "journal_mode=WAL",
+    "synchronous=FULL",  # NORMAL: a power cut may undo a commit whose messages are deleted already
+    "fullfsync=ON",  # macOS' fsync does not reach the disk
+    "wal_autocheckpoint=0",  # it would hide a checkpoint's failure; the ledger does its own
+    "cell_size_check=ON",
+    "trusted_schema=OFF",
+)
+
+
+_header = Struct(">16s44xI4xI")
+_MAGIC = b"SQLite format 3\0"
+
+
+class Database:
+    """An existing ledger, opened by nobody else, and checked. Raises LedgerError."""
+
+    def __init__(self, path: str, lock_timeout_seconds: float) -> None:
+        self._path = path
+        self._log_pages = 0
+        with failures_of(path):
+            self.connection = _connect(path, lock_timeout_seconds)
+            try:
+                self._files = self._identify()
+            except OSError:
+                self.close()
+                raise
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All of it or nothing; LedgerError where that is not known to be done."""
+        with failures_of(self._path):
+            try:
+                self.connection.execute("BEGIN IMMEDIATE")
+                yield self.connection
+                self._require_same_files()
+                failpoint.reach("in_commit")
+                self.connection.execute("COMMIT")
+            except BaseException:
+                # After some errors SQLite has rolled back by itself, and a statement would be a transaction of its own.
+                if self.connection.in_transaction:
+                    with contextlib.suppress(sqlite3.Error):
+                        self.connection.execute("ROLLBACK")
+                raise
+
+    def checkpoint_after(self, pages: int) -> LedgerError | None:
+        """Checkpoint when `pages` more fill the log; a failure undoes no commit, and is returned for the next one.
+
+        On a full disk the log may still have room: that is found out by the commits.
+        """
+        self._log_pages += pages
+        if self._log_pages < CHECKPOINT_PAGES:
+            return None
+        self._log_pages = 0
+        try:
+            _checkpoint(self.connection)
+        except sqlite3.Error as error:
+            found = sqlite_failure(self._path, error)
+            return None if found.reason == "full" else found
+        return None
+
+    def close(self) -> None:
+        """Close; whatever fails then is found again at the next opening."""
+        with contextlib.suppress(sqlite3.Error):
+            self.connection.close()
+
+    def _require_same_files(self) -> None:
+        try:
+            same = self._identify() == self._files
+        except OSError as error:
+            raise failure(self._path, "io_error", error.strerror or str(error)) from error
+        if not same:
+            raise failure(self._path, "io_error", "it was replaced while in use")
+
+    def _identify(self) -> tuple[int, int, int]:
+        database, log = os.stat(self._path), os.stat(f"{self._path}-wal")  # noqa: PTH116 - each commit pays for it
+        return database.st_dev, database.st_ino, log.st_ino
+
+
+def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
+    """Open an existing ledger, alone, and check that it is one and whole. Raises LedgerError."""
+    if not Path(path).is_file():
+        raise failure(path, "unreadable", "it is not a regular file")
+    if Path(path).stat().st_size == 0:
+        raise failure(path, "corrupt", "it is empty")
+    for place in (path, Path(path).parent):
+        if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
+            raise failure(path, "read_only", f"no permission to write {place}")
+    _require_ours(path)
+    log = f"{path}-wal"
+    if lost_transactions(log) and not _in_use(path) and lost_transactions(log):
+        raise failure(path, "corrupt", "its write-ahead log")
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
+    connection = sqlite3.connect(
+        uri, uri=True, isolation_level=None, timeout=lock_timeout_seconds, check_same_thread=False
+    )
+    try:
+        for pragma in _PRAGMAS:
+            connection.execute(f"PRAGMA {pragma}").fetchall()
+        connection.execute("BEGIN IMMEDIATE")
+        _require_whole(connection, path)
+        connection.execute("COMMIT")
+        # Rewrites what an earlier process left in the log: after a failed fsync it may be in the page cache alone.
+        _checkpoint(connection, "TRUNCATE")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _in_use(path: str) -> bool:
+    """Tell whether another process has the ledger open, and may be writing the log that was just read.
+
+    The lock is SQLite's: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE).
+    """
+    with Path(path).open("rb") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
+        except (BlockingIOError, PermissionError):
+            return True
+    return False
+
+
+def _require_ours(path: str) -> None:
+    """Check whose file it is by its first bytes, before SQLite opens it and makes another program's one with a log.
+
+    SQLite can't be asked without its log: a checkpoint that did not finish leaves the file alone inconsistent.
+    https://www.sqlite.org/fileformat2.html#the_database_header
+    """
+    try:
+        with Path(path).open("rb") as file:
+            magic, version, application_id = _header.unpack(file.read(_header.size).ljust(_header.size, b"\0"))
+    except PermissionError as error:
+        raise failure(path, "unreadable", str(error.strerror)) from error
+    if magic != _MAGIC:
+        raise failure(path, "corrupt", "file is not a database")
+    if application_id != APPLICATION_ID:
+        raise failure(path, "unreadable", "it is no ledger but another program's database")
+    if version > VERSION:
+        raise failure(path, "newer_schema", f"schema {version}, this one knows {VERSION}")
+    if version != VERSION:
+        raise failure(path, "corrupt", f"schema {version}, which never was")
+
+
+def _require_whole(connection: sqlite3.Connection, path: str) -> None:
+    tables = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+    if tables != TABLES:
+        raise failure(path, "corrupt", "its tables are not a ledger's")
+    ((found,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
+    if found != "ok":
+        raise failure(path, "corrupt", str(found).splitlines()[-1])
+
+
+def _checkpoint(connection: sqlite3.Connection, mode: str = "PASSIVE") -> None:
+    """Move the write-ahead log into the database. PASSIVE lets the log be overwritten in place: half the fsync time."""
+    failpoint.reach("in_checkpoint")
+    busy, _, _ = connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+    if busy:
+        raise sqlite3.OperationalError("the checkpoint could not finish")

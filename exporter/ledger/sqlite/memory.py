@@ -1,0 +1,241 @@
+"""Which messages are remembered: the index of ids, which of them are unsettled, and the rows they are rebuilt from.
+
+Each commit appends one row: the ids settled since the commit before (`settled`), those that are new (`ids`), those of
+duplicates, which are remembered anew (`renewed`), and the unsettled ones of rows that it drops, with the clock of their
+own commit (`carried`). Rows are dropped from the oldest on, so that what settles an id never goes before what remembers
+it. Read in order, they give exactly what is in memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from struct import Struct
+from typing import TYPE_CHECKING, NamedTuple
+from zlib import crc32
+
+from exporter.ledger import failpoint
+from exporter.ledger.message_ids import ID_BYTES, split
+from exporter.ledger.sqlite.ids import IdIndex
+
+if TYPE_CHECKING:
+    import sqlite3
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+_head = Struct(">2q3d4q")
+_carried = Struct(f">{ID_BYTES}sd")
+_PRUNE_AT_LEAST = 2_000
+"""Ids a commit may look at to forget some, beside two for each that it remembers: about 2 ms."""
+
+
+class Row(NamedTuple):
+    """One commit: when, as in `Moment`, and what it did to the memory of ids."""
+
+    seq: int
+    queue_id: int
+    clock_seconds: float
+    paused_seconds: float
+    committed_at_seconds: float
+    settled: bytes
+    ids: bytes
+    renewed: bytes
+    carried: bytes
+
+    def checksum(self) -> int:
+        """CRC-32 of the whole row."""
+        _, _, _, _, _, settled, ids, renewed, carried = self
+        head = _head.pack(*self[:5], len(settled), len(ids), len(renewed), len(carried))
+        return crc32(carried, crc32(renewed, crc32(ids, crc32(settled, crc32(head)))))
+
+    @property
+    def blobs(self) -> tuple[bytes, bytes, bytes, bytes]:
+        """All ids it names, in the order in which they are to be applied."""
+        return self.settled, self.ids, self.renewed, self.carried
+
+
+class Moment(NamedTuple):
+    """A time: on the ledger's own clock, in the seconds that it was paused for want of room, and Unix time."""
+
+    clock_seconds: float
+    paused_seconds: float
+    committed_at_seconds: float
+
+
+class Limits(NamedTuple):
+    """How long ids stay, and how many."""
+
+    window_seconds: float
+    protected_seconds: float
+    """Younger ids are not dropped to make room: twice the visibility timeout."""
+    retention_seconds: float
+    max_ids: int
+
+
+@dataclass(slots=True)
+class Pruned:
+    """What is to be dropped in a commit, and what of it stays."""
+
+    oldest: Row | None = None
+    """The oldest row that is left; None: none was."""
+    last_seq: int = 0
+    rows: int = 0
+    checksums: int = 0
+    dropped: list[bytes] = field(default_factory=list)
+    expired: list[bytes] = field(default_factory=list)
+    """Those of the dropped that are unsettled, and no longer in the queue either."""
+    carried: dict[bytes, float] = field(default_factory=dict)
+    forgotten_early: int = 0
+
+
+class Memory:
+    """The ids in memory. Nothing here changes before a commit succeeded, except by `settle`."""
+
+    def __init__(self, queue_id: int) -> None:
+        self._queue_id = queue_id
+        self._index = IdIndex()
+        self._unsettled: dict[bytes, float] = {}
+        self._oldest: Row | None = None
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    @property
+    def unsettled(self) -> int:
+        """How many are not yet known to be deleted."""
+        return len(self._unsettled)
+
+    @property
+    def oldest_seconds(self) -> float | None:
+        """When the oldest row was committed, Unix time; None while no id is remembered."""
+        return self._oldest.committed_at_seconds if self._oldest and self._index else None
+
+    def known(self, ids: Iterable[bytes]) -> set[bytes]:
+        """Those of the ids that are remembered."""
+        return self._index.known(ids)
+
+    def settle(self, ids: Iterable[bytes]) -> list[bytes]:
+        """Mark ids as settled; returns those that were not."""
+        pop = self._unsettled.pop
+        return [i for i in ids if pop(i, None) is not None]
+
+    def load(self, connection: sqlite3.Connection) -> int:
+        """Rebuild from the rows; returns the sum of their checksums. Raises ValueError where one is damaged."""
+        checksums = 0
+        for row, checksum in self._rows(connection, first_seq=0):
+            checksums += checksum
+            for i in split(row.settled):
+                self._unsettled.pop(i, None)
+            self.remember(row, split(row.ids))
+        return checksums
+
+    def remember(self, row: Row, ids: Sequence[bytes]) -> None:
+        """Take in a row that was committed; `ids` are those of `row.ids`."""
+        if not any(row.blobs):
+            return
+        self._index.add(ids, row.seq)
+        self._unsettled.update(dict.fromkeys(ids, row.clock_seconds))
+        if row.renewed:
+            renewed = split(row.renewed)
+            self._index.renew(renewed, row.seq)
+            self._unsettled.update(dict.fromkeys(renewed, row.clock_seconds))
+        if row.carried:
+            carried = dict(_carried.iter_unpack(row.carried))
+            self._index.renew(carried, row.seq)
+            self._unsettled.update(carried)
+        self._oldest = self._oldest or row
+
+    def append(self, connection: sqlite3.Connection, row: Row) -> int:
+        """Write a row, unless it says nothing; returns its checksum, or 0."""
+        if not any(row.blobs):
+            return 0
+        checksum = row.checksum()
+        connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum))
+        return checksum
+
+    def prunable(self, now: Moment, limits: Limits) -> bool:
+        """Whether the oldest row is due, or may make room."""
+        return self._oldest is not None and _droppable(self._oldest, now, limits, len(self) - limits.max_ids)
+
+    def prune(
+        self,
+        connection: sqlite3.Connection,
+        now: Moment,
+        limits: Limits,
+        ids: Collection[bytes],
+        renewed: Collection[bytes],
+    ) -> Pruned:
+        """Drop due rows, and further ones while there are too many ids; memory itself changes in `forget`.
+
+        `ids` and `renewed` are those of this commit. What is looked at is bounded by what is added, so that the commit
+        after a quiet time is not held up.
+        """
+        pruned = Pruned()
+        excess = len(self) + len(ids) - limits.max_ids
+        if self._oldest is None or not _droppable(self._oldest, now, limits, excess):
+            return pruned
+        budget = _PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
+        first_seq = self._oldest.seq
+        for row, checksum in self._rows(connection, first_seq):
+            if budget <= 0 or not _droppable(row, now, limits, excess):
+                pruned.oldest = row
+                break
+            looked_at = split(row.ids + row.renewed) + tuple(i for i, _ in _carried.iter_unpack(row.carried))
+            dropped_before = len(pruned.dropped)
+            early = not _due(row, now, limits)
+            for i in self._index.remembered_by(looked_at, row.seq):
+                if i in renewed:
+                    continue
+                since = self._unsettled.get(i)
+                if since is None:
+                    pruned.dropped.append(i)
+                    pruned.forgotten_early += early
+                elif now.clock_seconds - since >= limits.retention_seconds:
+                    pruned.dropped.append(i)
+                    pruned.expired.append(i)
+                else:
+                    pruned.carried[i] = since
+            excess -= len(pruned.dropped) - dropped_before
+            budget -= len(looked_at) + 1
+            pruned.rows += 1
+            pruned.last_seq = row.seq
+            pruned.checksums += checksum
+        deleted = connection.execute(
+            "DELETE FROM commits WHERE queue_id = ? AND seq BETWEEN ? AND ?",
+            (self._queue_id, first_seq, pruned.last_seq),
+        )
+        if deleted.rowcount != pruned.rows or not pruned.rows:
+            raise ValueError(deleted.rowcount)
+        failpoint.reach("in_prune")
+        return pruned
+
+    def forget(self, pruned: Pruned) -> None:
+        """Take in what a commit dropped."""
+        if not pruned.rows:
+            return
+        self._index.remove(pruned.dropped)
+        for i in pruned.expired:
+            del self._unsettled[i]
+        self._oldest = pruned.oldest
+
+    def _rows(self, connection: sqlite3.Connection, first_seq: int) -> Iterator[tuple[Row, int]]:
+        query = "SELECT * FROM commits WHERE queue_id = ? AND seq >= ? ORDER BY seq"
+        for columns in connection.execute(query, (self._queue_id, first_seq)):
+            row = Row._make(columns[:-1])
+            checksum = row.checksum()
+            if checksum != columns[-1]:
+                raise ValueError(row.seq)
+            yield row, checksum
+
+
+def pack_carried(carried: Mapping[bytes, float]) -> bytes:
+    """Ids with the clock of their own commit, as a row holds them."""
+    return b"".join(_carried.pack(i, since) for i, since in carried.items())
+
+
+def _due(row: Row, now: Moment, limits: Limits) -> bool:
+    # A row without ids settles, once it is the oldest, only those of rows that are gone.
+    return now.clock_seconds - row.clock_seconds >= limits.window_seconds or not any(row.blobs[1:])
+
+
+def _droppable(row: Row, now: Moment, limits: Limits, excess: int) -> bool:
+    age_seconds = now.clock_seconds - row.clock_seconds + now.paused_seconds - row.paused_seconds
+    return _due(row, now, limits) or (excess > 0 and age_seconds >= limits.protected_seconds)

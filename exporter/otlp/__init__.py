@@ -1,5 +1,0 @@
-"""OpenTelemetry: the snapshot and the exporter's own health as metrics, and traces, over OTLP.
-
-The only room that imports OpenTelemetry, and, `environment` and `names` excepted, itself imported only where
-OpenTelemetry's own variables ask for it: with them unset nothing of it is loaded.
-"""

@@ -1,0 +1,286 @@
+"""The producer: sends a shop's mix of events, good and bad, and accounts for exactly what it sent."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    EndpointConnectionError,
+    ProxyConnectionError,
+)
+
+from exporter.backoff import Backoff
+from exporter.errors import QueueUnavailableError
+from exporter.events.event import NANO
+from exporter.producer.sample import REASONS, TYPES, messages
+from exporter.sqs.aws import connect, queue_name_of, reason_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
+    from types import FrameType
+
+    from mypy_boto3_sqs.type_defs import SendMessageBatchRequestEntryTypeDef
+
+    from exporter.producer.sample import Message
+    from exporter.sqs.aws import Connection
+
+    Trace = Callable[[int], AbstractContextManager[Mapping[str, str]]]
+    """Held around the sending of so many messages; gives the message attributes that carry the trace's context."""
+
+BATCH = 10
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html"""
+TICK_SECONDS = 0.25
+BACKLOG_SECONDS = 1.0
+
+_NEVER_SENT = (EndpointConnectionError, ConnectTimeoutError, ProxyConnectionError)
+_REFUSED = frozenset({"throttled", "over_limit"})
+_UNCERTAIN = frozenset({"connection", "timeout", "server", "malformed"})
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Account:
+    """What SQS confirmed that it took, duplicates included."""
+
+    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
+    sums_nano: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
+    """In 1e-9, so that they are exact."""
+    invalid: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
+    duplicates: int = 0
+    messages: int = 0
+    uncertain: int = 0
+    """Sends without an answer: SQS may have them or not, and they are in none of the other numbers."""
+
+    def confirm(self, message: Message) -> None:
+        """Enter a message that SQS has."""
+        self.messages += 1
+        self.duplicates += message.duplicate
+        if message.reason is not None:
+            self.invalid[message.reason] += 1
+            return
+        self.counts[message.type] += 1
+        self.sums_nano[message.type] += message.value_nano
+
+    def as_json(self) -> str:
+        """One line; `uncertain` is there only if there is something uncertain, and then nothing can be checked."""
+        sent = {name: {"count": self.counts[name], "sum": self.sums_nano[name] / NANO} for name in TYPES}
+        account: dict[str, Any] = {
+            "sent": sent,
+            "invalid": self.invalid,
+            "duplicates": self.duplicates,
+            "messages": self.messages,
+        }
+        if self.uncertain:
+            account["uncertain"] = self.uncertain
+        return json.dumps(account)
+
+
+def run(  # noqa: PLR0913 - they are the command's options
+    queue: str,
+    *,
+    rate: float | None = None,
+    count: int | None = None,
+    seed: int | None = None,
+    invalid_fraction: float = 0.0,
+    duplicate_fraction: float = 0.0,
+    trace: Trace | None = None,
+) -> None:
+    """Send until `count` or a signal, then print the account on stdout; a second signal ends the process at once.
+
+    `queue` is a name or a URL. Raises WrongSettingError, or QueueUnavailableError (after the account).
+    """
+    queue_name_of(queue)
+    connection = connect()
+    try:
+        queue_url = connection.queue_url(queue)
+    except (BotoCoreError, ClientError) as error:
+        raise connection.unavailable(queue, error) from None
+    stop = threading.Event()
+    account = Account()
+    _stop_at_signal(stop)
+    try:
+        # On a thread of its own: a signal's handler that sets an event which its own thread waits for can deadlock.
+        with ThreadPoolExecutor(max_workers=1) as sender:
+            sender.submit(
+                produce,
+                connection,
+                queue_url,
+                rate=rate,
+                count=count,
+                seed=seed,
+                invalid_fraction=invalid_fraction,
+                duplicate_fraction=duplicate_fraction,
+                stop=stop,
+                account=account,
+                trace=trace,
+            ).result()
+    finally:
+        print(account.as_json(), flush=True)  # noqa: T201 - the account is what the command is for
+
+
+def produce(  # noqa: PLR0913 - they are the command's options
+    connection: Connection,
+    queue_url: str,
+    *,
+    rate: float | None = None,
+    count: int | None = None,
+    seed: int | None = None,
+    invalid_fraction: float = 0.0,
+    duplicate_fraction: float = 0.0,
+    stop: threading.Event,
+    max_backlog: int | None = None,
+    account: Account | None = None,
+    trace: Trace | None = None,
+) -> Account:
+    """Send `count` messages (None: until `stop`), `rate` a second (None: as fast as it goes), and return the account.
+
+    `count` includes the invalid ones and the duplicates. With `max_backlog` it pauses while more messages are visible
+    in the queue. Raises QueueUnavailableError where trying again is of no use; an `account` that was passed in holds
+    what was sent until then.
+    """
+    account = account or Account()
+    stream = messages(seed, invalid_fraction=invalid_fraction, duplicate_fraction=duplicate_fraction)
+    if count is not None:
+        stream = islice(stream, count)
+    schedule = _Schedule(rate)
+    backlog = _Backlog(connection, queue_url, max_backlog)
+    backoff = Backoff()
+    batch: list[Message] = []
+    while not stop.is_set():
+        if not backoff.due(time.monotonic()) or backlog.too_long():
+            stop.wait(TICK_SECONDS)
+            continue
+        room = schedule.take(BATCH - len(batch))
+        batch += islice(stream, room)
+        if batch:
+            uncertain = account.uncertain
+            batch = _send(connection, queue_url, batch, account, trace or _untraced)
+            if batch or account.uncertain > uncertain:
+                backoff.failed(time.monotonic())
+            else:
+                backoff.succeeded()
+        elif room:
+            break
+        else:
+            stop.wait(schedule.wait_seconds())
+    return account
+
+
+class _Schedule:
+    """Says how many messages are due at `rate` a second; of a stall, no more than a second is made up."""
+
+    def __init__(self, rate: float | None) -> None:
+        self._rate = rate
+        self._allowance = 1.0
+        self._at = time.monotonic()
+
+    def take(self, most: int) -> int:
+        """Return how many may be sent now, and count them as sent."""
+        if self._rate is None:
+            return most
+        now = time.monotonic()
+        self._allowance = min(max(1.0, self._rate), self._allowance + (now - self._at) * self._rate)
+        self._at = now
+        taken = min(most, int(self._allowance))
+        self._allowance -= taken
+        return taken
+
+    def wait_seconds(self) -> float:
+        """Return how long to wait until it is worth asking again: a batch costs SQS as much as a message."""
+        return max(TICK_SECONDS, (1.0 - self._allowance) / self._rate) if self._rate else 0.0
+
+
+class _Backlog:
+    """Looks once a second whether more messages wait in the queue than should."""
+
+    def __init__(self, connection: Connection, queue_url: str, most: int | None) -> None:
+        self._client = connection.client
+        self._queue_url = queue_url
+        self._most = most
+        self._looked_at = float("-inf")
+        self._too_long = False
+
+    def too_long(self) -> bool:
+        """Whether to pause. Where SQS does not say, a send will tell more."""
+        now = time.monotonic()
+        if self._most is not None and now - self._looked_at >= BACKLOG_SECONDS:
+            self._looked_at = now
+            try:
+                said = self._client.get_queue_attributes(
+                    QueueUrl=self._queue_url,
+                    AttributeNames=["ApproximateNumberOfMessages"],
+                )["Attributes"]
+                self._too_long = int(said["ApproximateNumberOfMessages"]) > self._most
+            except (BotoCoreError, ClientError, LookupError, ValueError):
+                self._too_long = False
+        return self._too_long
+
+
+def _send(
+    connection: Connection, queue_url: str, batch: list[Message], account: Account, trace: Trace
+) -> list[Message]:
+    """Send one batch, enter in the account what became of it, and return what SQS refused for now."""
+    try:
+        with trace(len(batch)) as context:
+            entries = [_entry(position, message, context) for position, message in enumerate(batch)]
+            answer = connection.client.send_message_batch(QueueUrl=queue_url, Entries=entries)
+    except Exception as error:
+        reason = reason_of(error)
+        if isinstance(error, _NEVER_SENT) or reason in _REFUSED:
+            log.warning("%s; the producer tries again", connection.unavailable(queue_url, error))
+            return batch
+        if reason not in _UNCERTAIN:
+            raise connection.unavailable(queue_url, error) from error
+        log.warning("%s; whether it took %d messages is unknown", connection.unavailable(queue_url, error), len(batch))
+        account.uncertain += len(batch)
+        return []
+    taken = {entry["Id"] for entry in answer.get("Successful", ())}
+    refused = {entry["Id"]: entry for entry in answer.get("Failed", ())}
+    again = []
+    for entry, message in zip(entries, batch, strict=True):
+        if entry["Id"] in taken:
+            account.confirm(message)
+        elif entry["Id"] not in refused:
+            account.uncertain += 1
+        elif refused[entry["Id"]]["SenderFault"]:
+            raise QueueUnavailableError("request", f"SQS refuses a message for good ({refused[entry['Id']]['Code']})")
+        else:
+            again.append(message)
+    return again
+
+
+def _entry(position: int, message: Message, context: Mapping[str, str]) -> SendMessageBatchRequestEntryTypeDef:
+    entry: SendMessageBatchRequestEntryTypeDef = {"Id": str(position), "MessageBody": message.body}
+    if context:
+        entry["MessageAttributes"] = {
+            name: {"DataType": "String", "StringValue": value} for name, value in context.items()
+        }
+    return entry
+
+
+def _untraced(_messages: int) -> AbstractContextManager[Mapping[str, str]]:
+    return nullcontext({})
+
+
+def _stop_at_signal(stop: threading.Event) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, handle)

@@ -1,0 +1,250 @@
+"""How SQS is reached: AWS's own settings, read through botocore, and what its failures mean in our words."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import boto3
+from botocore.config import Config
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    ConnectTimeoutError,
+    CredentialRetrievalError,
+    HTTPClientError,
+    LoginError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    NoRegionError,
+    PartialCredentialsError,
+    ProfileNotFound,
+    ReadTimeoutError,
+    SSLError,
+    SSOError,
+    TokenRetrievalError,
+)
+from botocore.exceptions import ConnectionError as BotocoreConnectionError
+from botocore.httpsession import ProxyConfiguration, get_cert_path
+from botocore.session import Session, get_session
+from botocore.utils import get_environ_proxies
+
+from exporter.errors import QueueUnavailableError, WrongSettingError, one_line, shown
+from exporter.sqs import Credentials, Target
+from exporter.sqs.reasons import reason_of_error
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+QUEUE_NAME = re.compile(r"(?=.{1,80}\Z)[A-Za-z0-9_-]+(\.fifo)?")
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html"""
+
+_USER_AND_PASSWORD = re.compile(r"\S*@")
+
+_OPERATIONS = frozenset({"GetQueueUrl", "GetQueueAttributes", "SendMessageBatch"})
+
+_NO_CREDENTIALS = (
+    CredentialRetrievalError,
+    LoginError,
+    MetadataRetrievalError,
+    NoCredentialsError,
+    PartialCredentialsError,
+    SSOError,
+    TokenRetrievalError,
+)
+
+_WAYS_OUT = {
+    "access_denied": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
+    "clock_skew": "can't be asked, because this machine's clock is wrong: set the clock",
+    "connection": "can't be reached: check AWS_REGION, AWS_ENDPOINT_URL_SQS, the proxy and the network",
+    "credentials": "can't be asked with these AWS credentials: renew or correct them (environment, profile or role)",
+    "kms": "can't be used without its KMS key: enable it, and grant kms:GenerateDataKey and kms:Decrypt on it",
+    "malformed": "was not answered by an SQS: check AWS_ENDPOINT_URL_SQS and the proxy",
+    "queue_not_found": "does not exist: create it, or correct --queue, AWS_REGION or AWS_ENDPOINT_URL_SQS",
+    "redirect": "is elsewhere: correct AWS_REGION or AWS_ENDPOINT_URL_SQS",
+    "request": "can't be asked like this: check --queue, AWS_REGION and AWS_ENDPOINT_URL_SQS",
+    "server": "can't be asked, because SQS has a failure of its own: wait, or look at AWS's health dashboard",
+    "throttled": "can't be asked, because SQS throttles: wait, or send it fewer requests",
+    "timeout": "did not answer in time: check AWS_ENDPOINT_URL_SQS, the proxy and the network",
+    "tls": "can't be reached over TLS: set AWS_CA_BUNDLE to the certificates that sign the endpoint's",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A boto3 client, and how another HTTP client reaches the same endpoint in the same way."""
+
+    client: SQSClient
+    session: Session
+    """botocore's; it finds the credentials and refreshes those of a role."""
+    proxy_url: str | None
+    ca_bundle: str | None
+    """Path of the CA certificates that botocore trusts; None where the endpoint does not speak TLS."""
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where requests go."""
+        return self.client.meta.endpoint_url
+
+    @property
+    def region(self) -> str:
+        """Which region requests are signed for."""
+        return self.client.meta.region_name
+
+    def target(self, queue_url: str) -> Target:
+        """All that a call to the queue needs, with the credentials of now (which may mean asking AWS for new ones)."""
+        found = self.session.get_credentials()
+        frozen = found and found.get_frozen_credentials()
+        if frozen is None or frozen.access_key is None or frozen.secret_key is None:
+            raise NoCredentialsError
+        return Target(
+            endpoint_url=self.endpoint_url,
+            region=self.region,
+            queue_url=queue_url,
+            credentials=Credentials(frozen.access_key, frozen.secret_key, frozen.token),
+            proxy_url=self.proxy_url,
+            ca_bundle=self.ca_bundle,
+        )
+
+    def queue_url(self, queue: str) -> str:
+        """Return a URL as it is, and ask SQS for that of a name; raises what boto3 raises."""
+        return queue if "://" in queue else self.client.get_queue_url(QueueName=queue)["QueueUrl"]
+
+    def unavailable(self, queue: str, error: Exception) -> QueueUnavailableError:
+        """Say in one sentence, with the way out, why the queue (name or URL) can't be asked about."""
+        reason = reason_of(error)
+        way_out = _WAYS_OUT.get(reason, f"can't be asked ({reason})")
+        place = f'Queue "{queue}" in region {self.region} at {self.endpoint_url}'
+        return QueueUnavailableError(reason, f"{place} {way_out} ({_detail(error)})")
+
+
+def connect(session: Session | None = None, *, endpoint_url: str | None = None) -> Connection:
+    """Read AWS's own settings (environment, profile, role) and make a client; asks nothing of SQS yet.
+
+    `session` and `endpoint_url` are for an SQS of one's own. Raises WrongSettingError.
+    """
+    core = session or get_session()
+    if session is None and (region := os.environ.get("AWS_REGION")):
+        # Every SDK of AWS but botocore reads it, and containers on AWS have it set.
+        core.set_config_variable("region", region)
+    try:
+        client = boto3.Session(botocore_session=core).client(
+            "sqs",
+            endpoint_url=endpoint_url,
+            config=Config(
+                connect_timeout=3,
+                read_timeout=30,
+                tcp_keepalive=True,
+                # Whoever calls tries again by itself: a send that was repeated out of sight could not be accounted for.
+                retries={"total_max_attempts": 1},
+            ),
+        )
+        credentials = core.get_credentials()
+        bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
+    except NoRegionError:
+        raise WrongSettingError("No AWS region is set: set AWS_REGION, or region in the AWS profile") from None
+    except ProfileNotFound as error:
+        raise WrongSettingError(f"AWS_PROFILE is wrong: {_detail(error)}, in ~/.aws/config or credentials") from None
+    except PartialCredentialsError as error:
+        raise WrongSettingError(f"The AWS credentials are incomplete: {_detail(error)}") from None
+    except (BotoCoreError, ValueError) as error:
+        raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {_detail(error)}") from None
+    _check_endpoint(client.meta.endpoint_url)
+    if not client.meta.region_name:
+        raise WrongSettingError("The AWS region is empty: set AWS_REGION, or region in the AWS profile")
+    if credentials is None:
+        raise WrongSettingError(
+            "No AWS credentials found: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or use a role",
+        )
+    url = client.meta.endpoint_url
+    proxies = client.meta.config.proxies  # type: ignore[attr-defined]  # missing in the stubs only
+    proxy_url = ProxyConfiguration(get_environ_proxies(url) if proxies is None else proxies).proxy_url_for(url)
+    return Connection(client, core, proxy_url, _ca_bundle(bundle) if url.startswith("https:") else None)
+
+
+def queue_name_of(queue: str) -> str:
+    """Return the name of a queue that is given as name or URL. Raises WrongSettingError where it is neither."""
+    name = queue
+    if "://" in queue:
+        try:
+            url = urlsplit(queue)
+        except ValueError:
+            url = urlsplit("")
+        name = url.path.rpartition("/")[2] if url.scheme in {"http", "https"} and url.hostname else ""
+        if url.query or url.fragment:
+            name = ""
+    if not QUEUE_NAME.fullmatch(name):
+        raise WrongSettingError(
+            f'--queue (SQS_QUEUE_NAME) "{one_line(queue)}" is neither the name of a queue (up to 80 of A-Z, a-z, 0-9, '
+            f'"_" and "-", with or without ".fifo") nor its URL',
+        )
+    return name
+
+
+def reason_of(error: Exception) -> str:
+    """Which of `exporter.sqs.REASONS` an exception of boto3 stands for."""
+    if isinstance(error, ClientError):
+        return _reason_of_answer(error)
+    if isinstance(error, _NO_CREDENTIALS) or _is_unusable_header(error):
+        return "credentials"
+    if isinstance(error, SSLError):
+        return "tls"
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError, TimeoutError)):
+        return "timeout"
+    if isinstance(error, (BotocoreConnectionError, HTTPClientError)):
+        return "connection"
+    return "request" if isinstance(error, BotoCoreError) else "malformed"
+
+
+def _reason_of_answer(error: ClientError) -> str:
+    if error.operation_name not in _OPERATIONS:
+        # Another service of AWS was asked for credentials: a role that STS denies is not a denial by SQS.
+        return "credentials"
+    said = error.response.get("Error", {})
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = said.get("Code", "")
+    reason = reason_of_error(status, [code], said.get("Message", ""))
+    if reason != "request":
+        return reason
+    if status == HTTPStatus.FORBIDDEN:
+        return "access_denied"
+    return "redirect" if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST else reason
+
+
+def _detail(error: Exception) -> str:
+    """Return what the exception adds, but neither the answer's message, which can be anyone's text, nor a secret."""
+    if isinstance(error, ClientError):
+        return one_line(error.response.get("Error", {}).get("Code", "no error code"))
+    if _is_unusable_header(error) or not isinstance(error, (BotoCoreError, ValueError)):
+        return type(error).__name__
+    return one_line(_USER_AND_PASSWORD.sub("...@", str(error)))
+
+
+def _is_unusable_header(error: Exception) -> bool:
+    """Whether a header can't be sent: a session token with a line break in it, which the exception shows."""
+    return type(error) is HTTPClientError and isinstance(error.kwargs.get("error"), ValueError)
+
+
+def _check_endpoint(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        usable = parts.hostname and parts.port != 0 and not (parts.username or parts.password or parts.query)
+    except ValueError:
+        usable = False
+    if not usable:
+        raise WrongSettingError(
+            f"The endpoint of SQS (AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL or endpoint_url in ~/.aws/config) is "
+            f"{shown(url)}: use a URL such as http://localhost:9324, without user, password and query",
+        )
+
+
+def _ca_bundle(setting: str | None) -> str | None:
+    path = setting or get_cert_path(verify=True)
+    if path is not None and not Path(path).is_file():
+        raise WrongSettingError(f'The CA bundle "{path}" is not a file: correct AWS_CA_BUNDLE or ca_bundle in ~/.aws')
+    return path

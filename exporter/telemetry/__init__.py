@@ -1,0 +1,1 @@
+"""What the exporter says of itself: log lines, readiness, metrics and OpenTelemetry."""

@@ -1,0 +1,105 @@
+"""The log on stderr: one line a record, as logfmt or JSON. Fields are what callers give as `extra`.
+
+https://brandur.org/logfmt
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import time
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from typing import TextIO
+
+Format = Literal["logfmt", "json"]
+Level = Literal["debug", "info", "warning", "error"]
+
+LOG_WINDOW_SECONDS = 60.0
+LINES_PER_WINDOW = 5
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+
+
+def configure(level: Level, log_format: Format, stream: TextIO | None = None) -> None:
+    """Send all logging to `stream` (stderr); replaces what was configured before.
+
+    `level` is for the exporter itself. Libraries are heard from WARNING on, whatever it is: botocore's DEBUG shows
+    requests with their signatures and answers with their messages.
+    """
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    own_level = logging.getLevelNamesMapping()[level.upper()]
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(max(own_level, logging.WARNING))
+    logging.getLogger("exporter").setLevel(own_level)
+    logging.captureWarnings(capture=True)
+
+
+class LogfmtFormatter(logging.Formatter):
+    """`time=... level=info msg="..." key=value ...`; a traceback is the field `exception`, on the same line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        return " ".join(f"{key}={_logfmt(value)}" for key, value in _fields(record).items())
+
+
+class JsonFormatter(logging.Formatter):
+    """The same fields as one JSON object, ASCII only."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        return json.dumps(_fields(record), default=str)
+
+
+class LogRateLimiter:
+    """Lets the first few lines of a kind through in each minute, and counts the rest."""
+
+    def __init__(self) -> None:
+        self._window_ends_at = 0.0
+        self._lines: Counter[str] = Counter()
+        self._suppressed: Counter[str] = Counter()
+
+    def allow(self, kind: str, most: int = LINES_PER_WINDOW) -> bool:
+        """Whether one more line of `kind` may be written now."""
+        now = time.monotonic()
+        if now >= self._window_ends_at:
+            self._window_ends_at = now + LOG_WINDOW_SECONDS
+            self._lines.clear()
+        self._lines[kind] += 1
+        if self._lines[kind] <= most:
+            return True
+        self._suppressed[kind] += 1
+        return False
+
+    def suppressed(self, kind: str) -> dict[str, int]:
+        """How many lines of `kind` were held back since it was asked last, as a field of the next line."""
+        count = self._suppressed.pop(kind, 0)
+        return {"similar_lines_suppressed": count} if count else {}
+
+
+def _fields(record: logging.LogRecord) -> dict[str, object]:
+    at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    fields: dict[str, object] = {"time": at, "level": record.levelname.lower(), "msg": record.getMessage()}
+    if record.name.partition(".")[0] != "exporter":
+        fields["logger"] = record.name
+    for key, value in vars(record).items():
+        if key not in _STANDARD:
+            fields.setdefault(key, value)
+    if record.exc_info:
+        fields["exception"] = logging.Formatter().formatException(record.exc_info)
+    return fields
+
+
+def _logfmt(value: object) -> str:
+    """Return the value bare, or quoted as in JSON where a space, a quote or anything unprintable is in it."""
+    if value is None or isinstance(value, bool):
+        return json.dumps(value)
+    text = str(value)
+    bare = text.isascii() and text.isprintable() and not any(character in text for character in ' "=\\')
+    return text if text and bare else json.dumps(text)

@@ -1,0 +1,62 @@
+"""A histogram that takes a whole batch's observations in one call, where prometheus_client takes them one by one."""
+
+from __future__ import annotations
+
+import math
+import time
+from bisect import bisect_left, bisect_right
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.registry import Collector
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from prometheus_client import CollectorRegistry, Metric
+
+    from exporter.telemetry.metrics.names import Name
+
+
+class BatchHistogram(Collector):
+    """Durations in seconds, exposed in the shape of prometheus_client's own histogram.
+
+    One thread observes; any other may collect, and sees the state after some whole batch: buckets, count and sum agree.
+    """
+
+    def __init__(
+        self, name: Name, labels: Iterable[tuple[str, ...]], buckets: Sequence[float], registry: CollectorRegistry
+    ) -> None:
+        """Begin one series for each of the label values; others can't be observed."""
+        self._name = name
+        self._upper_bounds = (*buckets, math.inf)
+        self._bucket_names = (*map(str, buckets), "+Inf")
+        self._created_seconds = time.time()
+        nothing: tuple[tuple[int, ...], float] = ((0,) * len(self._upper_bounds), 0.0)
+        self._published = dict.fromkeys(labels, nothing)
+        registry.register(self)
+
+    def observe(self, labels: tuple[str, ...], seconds: Iterable[float]) -> None:
+        """Count a batch of durations. One below 0 (a clock that runs ahead) counts as 0."""
+        ordered = sorted(seconds)
+        counts, total = self._published[labels]
+        self._published[labels] = (
+            tuple(n + bisect_right(ordered, bound) for n, bound in zip(counts, self._upper_bounds, strict=True)),
+            total + sum(ordered[bisect_left(ordered, 0.0) :]),
+        )
+
+    def describe(self) -> Iterable[Metric]:
+        """Name the family, so that registration collects nothing and `?name[]=` finds it."""
+        yield self._family()
+
+    def collect(self) -> Iterable[Metric]:
+        """Give the family as of the latest whole batch."""
+        family = self._family()
+        for labels, (counts, total) in self._published.items():
+            family.add_metric(labels, list(zip(self._bucket_names, counts, strict=True)), total)
+            named = dict(zip(self._name.labels, labels, strict=True))
+            family.add_sample(f"{self._name.name}_created", named, self._created_seconds)
+        yield family
+
+    def _family(self) -> HistogramMetricFamily:
+        return HistogramMetricFamily(self._name.name, self._name.help, labels=self._name.labels)

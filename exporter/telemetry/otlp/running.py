@@ -1,0 +1,116 @@
+"""OpenTelemetry at work for one exporter: started from what the environment asks for, stopped within a second."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Self
+from urllib.parse import urlsplit
+
+from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
+from opentelemetry.sdk.trace import SpanLimits
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+from exporter import __version__
+from exporter.telemetry.otlp import log_filter, names, sdk
+from exporter.telemetry.otlp.push import Push, finish
+from exporter.telemetry.otlp.snapshot import metrics_of
+from exporter.telemetry.otlp.telemetry import Telemetry
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from exporter.ledger import Snapshot
+    from exporter.sqs import QueueDepth
+    from exporter.telemetry.otlp.environment import Signal, Wanted
+
+log = logging.getLogger("exporter.telemetry.otlp")
+
+STOP_SECONDS = 1.0
+"""What the last push is given: a collector that does not answer holds up nobody's shutdown."""
+STOP_SECONDS_OF_A_FAILING_ONE = 0.2
+"""What it is given where the push before it failed."""
+DEFAULT_MAX_LINKS = 128
+
+
+class OpenTelemetry:
+    """Pushes metrics and spans from `start` to `stop`; `telemetry` is to be told of calls and batches.
+
+    `endpoint_url` is SQS's. `snapshot` and `depth` are called on a thread of this one's own.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        *,
+        queue_name: str,
+        endpoint_url: str,
+        snapshot: Callable[[], Snapshot],
+        depth: Callable[[], QueueDepth | None],
+    ) -> None:
+        sdk.forget_empty_variables()
+        log_filter.install()
+        self._wanted = wanted
+        self._snapshot = snapshot
+        self._depth = depth
+        self._resource = sdk.resource_of(sdk.SCOPE, snapshot().instance_id)
+        self._scope = InstrumentationScope(sdk.SCOPE, __version__, names.SCHEMA_URL)
+        tracer, self._tracer_provider = sdk.tracer_and_provider(wanted.traces, wanted, self._resource)
+        meter, self._reader = sdk.meter_and_reader(wanted, self._resource)
+        self._exporters = sdk.metric_exporters(wanted.metrics) if wanted.metrics else []
+        self._push = Push(self._exporters, self._collect, wanted.metric_interval_seconds)
+        max_links = SpanLimits().max_links
+        self.telemetry = Telemetry(
+            tracer,
+            meter,
+            queue_name=queue_name,
+            server=_server(endpoint_url),
+            max_links=0 if wanted.traces is None else DEFAULT_MAX_LINKS if max_links is None else max_links,
+        )
+
+    def start(self) -> Self:
+        """Begin to push."""
+        log.info(
+            "OpenTelemetry is on",
+            extra={"metrics": _destination(self._wanted.metrics), "traces": _destination(self._wanted.traces)},
+        )
+        if self._exporters:
+            self._push.start()
+        return self
+
+    def stop(self) -> None:
+        """Push what is left and end, within `STOP_SECONDS`. To be called once, after the ledger's last commit."""
+        ends: list[Callable[[], object]] = [self._push.stop] if self._exporters else []
+        if self._tracer_provider is not None:
+            ends.append(self._tracer_provider.shutdown)
+        if not finish(ends, STOP_SECONDS if self._push.succeeding else STOP_SECONDS_OF_A_FAILING_ONE):
+            log.warning("OpenTelemetry's last push was given up: of metrics, the next start pushes the same totals")
+        for exporter in self._exporters:
+            exporter.shutdown()
+
+    def _collect(self) -> MetricsData:
+        """Put what the ledger holds and what was measured into one push.
+
+        And into one scope: of two that are equal, the SDK's encoder keeps the last.
+        """
+        metrics = metrics_of(self._snapshot(), self._depth(), time.time_ns())
+        measured = self._reader.get_metrics_data() if self._reader is not None else None
+        for resource in measured.resource_metrics if measured is not None else ():
+            for scope in resource.scope_metrics:
+                metrics += scope.metrics
+        scopes = [ScopeMetrics(self._scope, metrics, names.SCHEMA_URL)]
+        return MetricsData([ResourceMetrics(self._resource, scopes, self._resource.schema_url)])
+
+
+def _destination(signal: Signal | None) -> str:
+    """Say where a signal goes."""
+    if signal is None:
+        return "off"
+    return f"{signal.endpoint} ({signal.protocol})" if "otlp" in signal.exporters else "console"
+
+
+def _server(endpoint_url: str) -> dict[str, str | int]:
+    """Return which server the calls go to."""
+    url = urlsplit(endpoint_url)
+    port = url.port or (80 if url.scheme == "http" else 443)
+    return {names.SERVER_ADDRESS: url.hostname or "", names.SERVER_PORT: port}

@@ -1,0 +1,624 @@
+"""The fake SQS is as unkind as it says, and its account is true: seen through boto3 and through plain HTTP."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import ssl
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+from certificates import Authority
+from fake_sqs import FakeSqs, FakeSqsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from mypy_boto3_sqs import SQSClient
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
+EVENT = '{"type": "pageview", "value": 1, "occurred_at": "2020-10-06 10:02:05"}'
+
+
+@pytest.fixture
+def sqs() -> Iterator[FakeSqs]:
+    """Start a server with an empty queue."""
+    with FakeSqs(seed=7) as server:
+        yield server
+
+
+def client_of(sqs: FakeSqs, **options: Any) -> SQSClient:  # noqa: ANN401 - boto3's
+    """Return a boto3 client of the server that tries once."""
+    return boto3.client(
+        "sqs",
+        endpoint_url=sqs.endpoint_url,
+        region_name="us-east-1",
+        aws_access_key_id="AKIDEXAMPLE",
+        aws_secret_access_key="secret",  # noqa: S106 - an example
+        config=Config(retries={"total_max_attempts": 1}, read_timeout=2, proxies={}),
+        **options,
+    )
+
+
+def receive(sqs: FakeSqs, client: SQSClient, **arguments: Any) -> list[MessageTypeDef]:  # noqa: ANN401 - boto3's
+    """Receive up to ten messages."""
+    answer = client.receive_message(QueueUrl=sqs.queue_url, MaxNumberOfMessages=10, **arguments)
+    return answer.get("Messages", [])
+
+
+def delete(sqs: FakeSqs, client: SQSClient, messages: list[MessageTypeDef]) -> tuple[int, int]:
+    """Delete messages in one batch; returns how many were said to be deleted, and to have failed."""
+    entries = [
+        {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"]} for number, message in enumerate(messages)
+    ]
+    answer = client.delete_message_batch(QueueUrl=sqs.queue_url, Entries=entries)  # type: ignore[arg-type]
+    return len(answer.get("Successful", [])), len(answer.get("Failed", []))
+
+
+def post(
+    sqs: FakeSqs,
+    operation: str,
+    timeout_seconds: float = 2.0,
+    signed_at: str = "",
+    **request: Any,  # noqa: ANN401 - JSON
+) -> tuple[int, bytes]:
+    """Call an operation without any client's help; returns status and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", sqs.port, timeout=timeout_seconds)
+    with contextlib.closing(connection):
+        body = json.dumps({"QueueUrl": sqs.queue_url, **request})
+        headers = {"X-Amz-Target": f"AmazonSQS.{operation}", "X-Amz-Date": signed_at}
+        connection.request("POST", "/", body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+
+
+def test_a_message_is_sent_received_and_deleted_as_sqs_does_it(sqs: FakeSqs) -> None:
+    """Body, MD5, id, attributes and trace header arrive as sent, and a delete ends it."""
+    client = client_of(sqs)
+    sent = client.send_message(
+        QueueUrl=sqs.queue_url,
+        MessageBody='caf\u00e9 \U0001f600 "quoted"',
+        MessageAttributes={"traceparent": {"DataType": "String", "StringValue": "00-1-2-01"}},
+        MessageSystemAttributes={"AWSTraceHeader": {"DataType": "String", "StringValue": "Root=1-2-3"}},
+    )
+    (message,) = receive(sqs, client, MessageSystemAttributeNames=["All"], MessageAttributeNames=["All"])
+    assert message["MessageId"] == sent["MessageId"]
+    assert message["Body"] == 'caf\u00e9 \U0001f600 "quoted"'
+    assert message["MD5OfBody"] == hashlib.md5(message["Body"].encode(), usedforsecurity=False).hexdigest()
+    assert message["MessageAttributes"]["traceparent"]["StringValue"] == "00-1-2-01"
+    assert message["Attributes"]["AWSTraceHeader"] == "Root=1-2-3"
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+    assert abs(int(message["Attributes"]["SentTimestamp"]) / 1000 - time.time()) < 5
+    assert delete(sqs, client, [message]) == (1, 0)
+    assert sqs.account().remaining == 0
+
+
+def test_only_the_attributes_that_were_asked_for_are_answered(sqs: FakeSqs) -> None:
+    """A receive without names brings none, with a name that one."""
+    client = client_of(sqs)
+    sqs.send([EVENT], message_attributes={"a.b": {"DataType": "String", "StringValue": "x"}})
+    (message,) = receive(sqs, client, VisibilityTimeout=0)
+    assert "Attributes" not in message
+    assert "MessageAttributes" not in message
+    (message,) = receive(sqs, client, MessageSystemAttributeNames=["SentTimestamp"], MessageAttributeNames=["a.*"])
+    assert list(message["Attributes"]) == ["SentTimestamp"]
+    assert list(message["MessageAttributes"]) == ["a.b"]
+
+
+def test_the_queue_is_found_described_and_missed(sqs: FakeSqs) -> None:
+    """GetQueueUrl, GetQueueAttributes and CreateQueue answer; an unknown queue has the error that boto3 names."""
+    client = client_of(sqs)
+    assert client.get_queue_url(QueueName="events")["QueueUrl"] == sqs.queue_url
+    client.create_queue(QueueName="dead")
+    policy = json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:dead", "maxReceiveCount": 3})
+    sqs.create_queue(attributes={"VisibilityTimeout": "45", "RedrivePolicy": policy})
+    attributes = client.get_queue_attributes(QueueUrl=sqs.queue_url, AttributeNames=["All"])["Attributes"]
+    assert attributes["QueueArn"] == sqs.queue_arn
+    assert attributes["VisibilityTimeout"] == "45"
+    assert json.loads(attributes["RedrivePolicy"])["maxReceiveCount"] == 3
+    with pytest.raises(client.exceptions.QueueDoesNotExist) as refused:
+        client.get_queue_url(QueueName="nowhere")
+    assert refused.value.response["Error"]["Code"] == "AWS.SimpleQueueService.NonExistentQueue"
+
+
+def test_batches_are_checked_as_sqs_checks_them(sqs: FakeSqs) -> None:
+    """No entries, eleven entries, equal ids and a made-up handle are refused; control characters are not accepted."""
+    client = client_of(sqs)
+    for entries, code in (
+        ([], "AWS.SimpleQueueService.EmptyBatchRequest"),
+        (
+            [{"Id": str(i), "ReceiptHandle": "x"} for i in range(11)],
+            "AWS.SimpleQueueService.TooManyEntriesInBatchRequest",
+        ),
+        ([{"Id": "1", "ReceiptHandle": "x"}] * 2, "AWS.SimpleQueueService.BatchEntryIdsNotDistinct"),
+    ):
+        with pytest.raises(ClientError) as refused:
+            client.delete_message_batch(QueueUrl=sqs.queue_url, Entries=entries)  # type: ignore[arg-type]
+        assert refused.value.response["Error"]["Code"] == code
+    answer = client.delete_message_batch(QueueUrl=sqs.queue_url, Entries=[{"Id": "1", "ReceiptHandle": "x"}])
+    assert answer["Failed"][0]["Code"] == "ReceiptHandleIsInvalid"
+    sent = client.send_message_batch(
+        QueueUrl=sqs.queue_url,
+        Entries=[{"Id": "good", "MessageBody": EVENT}, {"Id": "bad", "MessageBody": "\x01"}],
+    )
+    assert [entry["Id"] for entry in sent["Successful"]] == ["good"]
+    assert [entry["Id"] for entry in sent["Failed"]] == ["bad"]
+
+
+def test_a_long_poll_waits_for_a_message_and_gives_up_after_its_wait(sqs: FakeSqs) -> None:
+    """A message that comes ends the wait at once; without one the answer is empty when the wait is over."""
+    started = time.monotonic()
+    assert post(sqs, "ReceiveMessage", WaitTimeSeconds=1) == (200, b"{}")
+    assert 0.9 < time.monotonic() - started < 1.9
+    with ThreadPoolExecutor() as pool:
+        waiting = pool.submit(post, sqs, "ReceiveMessage", timeout_seconds=10, WaitTimeSeconds=20)
+        sqs.wait_until(lambda account: account.waiting_receives == 1)
+        sqs.send([EVENT])
+        status, body = waiting.result(timeout=5)
+    assert (status, len(json.loads(body)["Messages"])) == (200, 1)
+
+
+def test_a_message_comes_back_after_its_visibility_timeout_with_a_new_handle(sqs: FakeSqs) -> None:
+    """Hidden while in flight, back once the server's clock says so, the same id, another handle, counted twice."""
+    client = client_of(sqs)
+    sqs.send([EVENT])
+    (first,) = receive(sqs, client)
+    assert receive(sqs, client) == []
+    sqs.advance(29)
+    assert receive(sqs, client) == []
+    sqs.advance(1.1)
+    (second,) = receive(sqs, client)
+    assert first["MessageId"] == second["MessageId"]
+    assert first["ReceiptHandle"] != second["ReceiptHandle"]
+    assert sqs.messages()[0].times_handed_out == 2
+
+
+def test_a_stale_handle_succeeds_without_deleting(sqs: FakeSqs) -> None:
+    """After the timeout, and after a newer delivery, the old handle deletes nothing and says that it did."""
+    client = client_of(sqs)
+    sqs.send([EVENT])
+    stale = receive(sqs, client)
+    sqs.advance(31)
+    assert delete(sqs, client, stale) == (1, 0)
+    fresh = receive(sqs, client)
+    assert delete(sqs, client, stale) == (1, 0)
+    assert sqs.account().stale_deletes == 2
+    assert sqs.account().remaining == 1
+    assert delete(sqs, client, fresh) == (1, 0)
+    assert sqs.account().remaining == 0
+    assert sqs.messages()[0].deleted_seconds is not None
+
+
+def test_visibility_can_be_changed(sqs: FakeSqs) -> None:
+    """ChangeMessageVisibility puts off the return, and with 0 brings it about."""
+    client = client_of(sqs)
+    sqs.send([EVENT])
+    (message,) = receive(sqs, client)
+    handle = message["ReceiptHandle"]
+    client.change_message_visibility(QueueUrl=sqs.queue_url, ReceiptHandle=handle, VisibilityTimeout=100)
+    sqs.advance(60)
+    assert receive(sqs, client) == []
+    client.change_message_visibility(QueueUrl=sqs.queue_url, ReceiptHandle=handle, VisibilityTimeout=0)
+    assert len(receive(sqs, client)) == 1
+
+
+def test_duplicates_come_inside_a_batch_and_across_batches(sqs: FakeSqs) -> None:
+    """Copies have the same id; inside a batch only the later handle deletes, across batches only the newer."""
+    client = client_of(sqs)
+    sqs.behave(duplicate_in_batch=1.0)
+    sqs.send([EVENT])
+    first, second = receive(sqs, client)
+    assert first["MessageId"] == second["MessageId"]
+    delete(sqs, client, [first])
+    assert sqs.account().deleted == 0
+    delete(sqs, client, [second])
+    assert sqs.account().deleted == 1
+    sqs.behave(duplicate_in_batch=0.0, duplicate_across_batches=1.0)
+    sqs.send([EVENT])
+    (first,) = receive(sqs, client)
+    sqs.behave(duplicate_across_batches=0.0)
+    (second,) = receive(sqs, client)
+    assert first["MessageId"] == second["MessageId"]
+    assert sqs.account().duplicates == 2
+    assert delete(sqs, client, [first]) == (1, 0)
+    assert sqs.account().deleted == 1
+    delete(sqs, client, [second])
+    assert sqs.account().remaining == 0
+
+
+def test_a_message_can_come_back_after_a_confirmed_delete(sqs: FakeSqs) -> None:
+    """A server that held a copy was down: the message is back, as late as the test says."""
+    client = client_of(sqs)
+    sqs.behave(return_after_delete=1.0, return_after_seconds=60)
+    sqs.send([EVENT])
+    delete(sqs, client, receive(sqs, client))
+    assert sqs.account().deleted == 1
+    assert receive(sqs, client) == []
+    sqs.advance(61)
+    assert len(receive(sqs, client)) == 1
+    assert sqs.account().returned_after_delete == 1
+
+
+def test_receives_can_hide_messages(sqs: FakeSqs) -> None:
+    """A short poll that hides finds nothing; a long poll finds some."""
+    client = client_of(sqs)
+    sqs.load(1000)
+    sqs.behave(hide=1.0)
+    assert receive(sqs, client) == []
+    found = [len(receive(sqs, client, WaitTimeSeconds=1)) for _ in range(5)]
+    assert all(found)
+    assert min(found) < 10
+
+
+def test_more_in_flight_than_the_limit_is_refused(sqs: FakeSqs) -> None:
+    """OverLimit, until something is deleted."""
+    client = client_of(sqs)
+    sqs.behave(in_flight_limit=10)
+    sqs.load(30)
+    held = receive(sqs, client)
+    with pytest.raises(client.exceptions.OverLimit):
+        receive(sqs, client)
+    delete(sqs, client, held)
+    assert len(receive(sqs, client)) == 10
+
+
+def test_a_message_received_too_often_goes_to_the_dead_letter_queue(sqs: FakeSqs) -> None:
+    """After maxReceiveCount deliveries it is in the other queue, under the same id."""
+    client = client_of(sqs)
+    policy = json.dumps({"deadLetterTargetArn": "arn:aws:sqs:us-east-1:123456789012:dead", "maxReceiveCount": 2})
+    sqs.create_queue(attributes={"RedrivePolicy": policy})
+    (message_id,) = sqs.send([EVENT])
+    for _ in range(2):
+        assert len(receive(sqs, client)) == 1
+        sqs.advance(31)
+    assert receive(sqs, client) == []
+    dead = client.receive_message(QueueUrl=f"{sqs.endpoint_url}/123456789012/dead")["Messages"]
+    assert [message["MessageId"] for message in dead] == [message_id]
+    assert sqs.account().dead_lettered == 1
+
+
+def test_messages_expire_with_the_retention_and_wait_for_their_delay(sqs: FakeSqs) -> None:
+    """What is older than the retention is gone; what is delayed comes when its time has come."""
+    client = client_of(sqs)
+    sqs.create_queue(attributes={"MessageRetentionPeriod": "60"})
+    sqs.send([EVENT], age_seconds=30)
+    sqs.send([EVENT], delay_seconds=40)
+    sqs.advance(41)
+    (message,) = receive(sqs, client)
+    assert sqs.account().expired == 1
+    assert sqs.messages()[1].message_id == message["MessageId"]
+
+
+def test_ids_and_bodies_can_be_anything(sqs: FakeSqs) -> None:
+    """An id that is no UUID, a lone surrogate, and bytes that no JSON library would write arrive as given."""
+    sqs.send(["\ud800"], ids=['not a "uuid"'])
+    sqs.send(raw=[b'"\xff\x00"'])
+    _, body = post(sqs, "ReceiveMessage", MaxNumberOfMessages=10)
+    assert b'"MessageId":"not a \\"uuid\\""' in body
+    assert b'"Body":"\\ud800"' in body
+    assert b'"Body":"\xff\x00"' in body
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "expected"),
+    [
+        ("html", {}, (200, b"<html>")),
+        ("empty_object", {}, (200, b"{}")),
+        ("empty_body", {}, (200, b"")),
+        ("redirect", {}, (302, b"")),
+        ("truncated", {}, (200, b'{"Messages":[{"MessageId":"')),
+        (
+            "error",
+            {"code": "RequestThrottled", "status": 400},
+            (400, b'{"__type": "com.amazonaws.sqs#RequestThrottled"'),
+        ),
+        ("error", {"code": "ThrottlingException", "status": 503}, (503, b'{"__type": "com.amazon.coral.service#Thr')),
+        ("answer", {"body": "no", "status": 418}, (418, b"no")),
+    ],
+)
+def test_answers_can_lie_or_refuse(
+    sqs: FakeSqs, kind: str, options: dict[str, Any], expected: tuple[int, bytes]
+) -> None:
+    """Each kind of wrong answer comes once, as asked for, and then the truth again."""
+    sqs.send([EVENT])
+    sqs.fault(kind, "ReceiveMessage", times=1, **options)
+    status, body = post(sqs, "ReceiveMessage", VisibilityTimeout=0)
+    assert (status, body[: len(expected[1])]) == expected
+    if kind == "truncated":
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(body)
+    assert b"Messages" in post(sqs, "ReceiveMessage")[1]
+    assert sqs.account().faults == {kind: 1}
+
+
+def test_messages_of_an_answer_can_lie(sqs: FakeSqs) -> None:
+    """A wrong MD5, a missing field and surprising fields, for the first message or for all; the rest stays true."""
+    client = client_of(sqs)
+    sqs.load(30)
+    sqs.fault("wrong_md5", times=1, only_first=True)
+    messages = receive(sqs, client)
+    right = [hashlib.md5(m["Body"].encode(), usedforsecurity=False).hexdigest() == m["MD5OfBody"] for m in messages]
+    assert right == [False] + [True] * 9
+    sqs.fault("missing_field", times=1, field="ReceiptHandle")
+    assert not any("ReceiptHandle" in message for message in receive(sqs, client))
+    sqs.fault("extra_fields", times=1)
+    answer = json.loads(post(sqs, "ReceiveMessage", MaxNumberOfMessages=10)[1])
+    assert "Surprise" in answer
+    assert all("Surprise" in message and "Body" in message for message in answer["Messages"])
+
+
+def test_lies_wait_for_an_answer_that_brings_messages(sqs: FakeSqs) -> None:
+    """An empty receive does not use up a fault of the messages."""
+    sqs.fault("wrong_md5", times=1)
+    assert post(sqs, "ReceiveMessage") == (200, b"{}")
+    sqs.send([EVENT])
+    assert b"0" * 32 in post(sqs, "ReceiveMessage")[1]
+
+
+@pytest.mark.parametrize("kind", ["reset", "close", "half_closed", "black_hole"])
+def test_connections_can_fail(sqs: FakeSqs, kind: str) -> None:
+    """RST, FIN, half an answer, silence: each ends in an error of its own at the client."""
+    sqs.send([EVENT])
+    sqs.fault(kind, "ReceiveMessage", times=1)
+    expected = {
+        "reset": ConnectionResetError,
+        "close": http.client.RemoteDisconnected,
+        "half_closed": http.client.IncompleteRead,
+        "black_hole": TimeoutError,
+    }[kind]
+    with pytest.raises(expected):
+        post(sqs, "ReceiveMessage", timeout_seconds=0.3)
+    assert post(sqs, "GetQueueUrl", QueueName="events")[0] == 200
+
+
+def test_an_answer_can_be_late_or_come_byte_by_byte(sqs: FakeSqs) -> None:
+    """A delay holds it up whole; a drip takes as long as its bytes."""
+    sqs.behave(latency_seconds=0.2)
+    started = time.monotonic()
+    assert post(sqs, "GetQueueUrl", QueueName="events")[0] == 200
+    assert time.monotonic() - started >= 0.2
+    sqs.behave(latency_seconds=0.0)
+    sqs.fault("delay", seconds=0.2, times=1)
+    started = time.monotonic()
+    assert post(sqs, "ReceiveMessage") == (200, b"{}")
+    assert time.monotonic() - started >= 0.2
+    sqs.fault("drip", bytes_per_second=1000)
+    started = time.monotonic()
+    assert post(sqs, "GetQueueUrl", QueueName="events")[0] == 200
+    assert time.monotonic() - started >= 0.2
+
+
+def test_an_answer_can_be_lost_after_the_server_acted(sqs: FakeSqs) -> None:
+    """The message is in flight although nobody has it; the delete happened although the answer says 500."""
+    client = client_of(sqs)
+    sqs.send([EVENT])
+    sqs.fault("reset", "ReceiveMessage", times=1, acted=True)
+    with pytest.raises(ConnectionResetError):
+        post(sqs, "ReceiveMessage")
+    assert (sqs.account().in_flight, sqs.account().handed_out) == (1, 1)
+    sqs.advance(31)
+    messages = receive(sqs, client)
+    sqs.fault("error", "DeleteMessageBatch", times=1, acted=True, code="InternalFailure")
+    with pytest.raises(ClientError):
+        delete(sqs, client, messages)
+    assert sqs.account().deleted == 1
+
+
+def test_deletes_can_fail_in_part_or_say_nothing(sqs: FakeSqs) -> None:
+    """The entries that are said to have failed are not deleted; an empty object may hide either."""
+    client = client_of(sqs)
+    sqs.load(20)
+    messages = receive(sqs, client)
+    sqs.fault("failed_entries", times=1, entries=3)
+    assert delete(sqs, client, messages) == (7, 3)
+    assert sqs.account().deleted == 7
+    sqs.fault("empty_object", "DeleteMessageBatch", times=1)
+    assert delete(sqs, client, messages[:3]) == (0, 0)
+    assert sqs.account().deleted == 7
+    sqs.fault("empty_object", "DeleteMessageBatch", times=1, acted=True)
+    assert delete(sqs, client, messages[:3]) == (0, 0)
+    assert sqs.account().deleted == 10
+
+
+def test_faults_befall_a_fraction_of_calls_of_one_operation_until_cleared(sqs: FakeSqs) -> None:
+    """Half of the receives fail, by the seed; other operations don't; after `clear` none does."""
+    number = sqs.fault("error", "ReceiveMessage", fraction=0.5, code="AccessDeniedException")
+    statuses = [post(sqs, "ReceiveMessage")[0] for _ in range(40)]
+    assert 8 < statuses.count(403) < 32
+    assert sqs.account().faults == {"error": statuses.count(403)}
+    assert post(sqs, "GetQueueUrl", QueueName="events")[0] == 200
+    sqs.clear(number)
+    assert {post(sqs, "ReceiveMessage")[0] for _ in range(10)} == {200}
+
+
+def test_a_skewed_clock_refuses_what_is_signed_too_far_from_it(sqs: FakeSqs) -> None:
+    """The refusal carries the server's time, and what is signed at that time is accepted."""
+    sqs.fault("clock_skew", seconds=3600)
+    with pytest.raises(ClientError) as refused:
+        client_of(sqs).get_queue_url(QueueName="events")
+    assert refused.value.response["Error"]["Code"] == "InvalidSignatureException"
+    date = parsedate_to_datetime(refused.value.response["ResponseMetadata"]["HTTPHeaders"]["date"])
+    assert 3500 < date.timestamp() - time.time() < 3700
+    status, _ = post(sqs, "GetQueueUrl", signed_at=f"{date:%Y%m%dT%H%M%SZ}", QueueName="events")
+    assert status == 200
+
+
+def test_the_network_can_be_cut_and_joined(sqs: FakeSqs) -> None:
+    """Refused or silent while it is cut, the same port afterwards, and nothing of the queue is lost."""
+    sqs.send([EVENT])
+    sqs.partition()
+    with pytest.raises(ConnectionRefusedError):
+        post(sqs, "ReceiveMessage")
+    sqs.heal()
+    sqs.partition(silent=True)
+    with pytest.raises(TimeoutError):
+        post(sqs, "ReceiveMessage", timeout_seconds=0.3)
+    sqs.heal()
+    assert b"Messages" in post(sqs, "ReceiveMessage")[1]
+
+
+@pytest.mark.parametrize(("behaves", "in_flight"), [(False, 0), (True, 1)])
+def test_a_poll_whose_client_died_may_still_be_given_messages(sqs: FakeSqs, *, behaves: bool, in_flight: int) -> None:
+    """By default it is forgotten; at its worst the server hands messages to nobody."""
+    sqs.behave(dead_polls_receive=behaves)
+    with pytest.raises(TimeoutError):
+        post(sqs, "ReceiveMessage", timeout_seconds=0.2, WaitTimeSeconds=20)
+    sqs.wait_until(lambda account: account.connections == 0)
+    sqs.send([EVENT])
+    assert sqs.account().in_flight == in_flight
+
+
+def test_requests_in_pieces_early_and_with_expect_are_understood(sqs: FakeSqs) -> None:
+    """Two requests at once, then one byte at a time, then a body that waits for 100 Continue."""
+    body = b'{"QueueName": "events"}'
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nx-amz-TARGET: AmazonSQS.GetQueueUrl\r\ncontent-length: %d\r\n" % len(body)
+    with socket.create_connection(("127.0.0.1", sqs.port), timeout=2) as connection:
+        connection.sendall((head + b"\r\n" + body) * 2)
+        for byte in head + b"\r\n" + body:
+            connection.sendall(bytes([byte]))
+        received = b""
+        while received.count(sqs.queue_url.encode()) < 3:
+            received += connection.recv(65536)
+        connection.sendall(head + b"Expect: 100-continue\r\n\r\n")
+        assert connection.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        connection.sendall(body)
+        assert sqs.queue_url.encode() in connection.recv(65536)
+
+
+def test_it_speaks_tls(tmp_path: Path) -> None:
+    """boto3 accepts it with the certificate's authority, large answers included."""
+    authority = Authority(tmp_path)
+    signed = authority.sign("sqs")
+    with FakeSqs(tls=(signed.certificate, signed.key)) as sqs:
+        client = client_of(sqs, verify=str(authority.certificate))
+        sqs.send(["x" * 1_000_000] * 10)
+        messages = receive(sqs, client)
+        assert [len(message["Body"]) for message in messages] == [1_000_000] * 10
+        assert delete(sqs, client, messages) == (10, 0)
+        context = ssl.create_default_context()
+        with pytest.raises(ssl.SSLCertVerificationError):
+            context.wrap_socket(socket.create_connection(("127.0.0.1", sqs.port)), server_hostname="127.0.0.1")
+
+
+def test_a_load_is_exactly_what_its_account_says(sqs: FakeSqs) -> None:
+    """Everything handed out adds up to the account, to the last digit."""
+    sqs.load(1_000, seed=5, invalid_fraction=0.2)
+    account = sqs.account()
+    assert account.counted + account.rejected == 1_000
+    assert set(account.types) == {"pageview", "added-to-basket", "purchase"}
+    client = client_of(sqs)
+    counts: Counter[str] = Counter()
+    sums: defaultdict[str, Decimal] = defaultdict(Decimal)
+    while messages := receive(sqs, client):
+        for message in messages:
+            with contextlib.suppress(ValueError, TypeError, KeyError):
+                event = json.loads(message["Body"], parse_float=Decimal, parse_int=Decimal)
+                if isinstance(event["type"], str) and isinstance(event["value"], Decimal):
+                    counts[event["type"]] += 1
+                    sums[event["type"]] += event["value"]
+        delete(sqs, client, messages)
+    assert counts == {name: totals.count for name, totals in account.types.items()}
+    assert sums == {name: Decimal(totals.value_nano) / 10**9 for name, totals in account.types.items()}
+    assert (sqs.account().deleted, sqs.account().remaining) == (1_000, 0)
+
+
+def test_the_same_seed_makes_the_same_messages_again(sqs: FakeSqs) -> None:
+    """Ids, types, values and what is wrong with the rest follow from the seeds; many types come in their order."""
+    sqs.load(100, seed=5, invalid_fraction=0.2)
+    sqs.load(50, types=20)
+    with FakeSqs(seed=7) as other:
+        other.load(100, seed=5, invalid_fraction=0.2)
+        other.load(50, types=20)
+        account = other.account()
+        assert (account.types, account.invalid) == (sqs.account().types, sqs.account().invalid)
+        assert [m.message_id for m in other.messages()] == [m.message_id for m in sqs.messages()]
+    assert account.types["type-0"].count == 3
+    assert account.types["type-19"].count == 2
+
+
+def test_sent_bodies_are_classified(sqs: FakeSqs) -> None:
+    """The account of a test's own bodies: what is an event, and why the rest is none."""
+    sqs.send(
+        [
+            '{"type": "refund", "value": -2.5}',
+            '{"type": "refund", "value": "7"}',
+            '{"type": "refund"}',
+            '{"type": "refund", "value": true}',
+            '{"type": "refund", "value": NaN}',
+            '{"type": "", "value": 1}',
+            "[]",
+            "{",
+        ]
+    )
+    account = sqs.account()
+    (refund,) = account.types.values()
+    assert (refund.count, refund.value, refund.negative) == (2, 7.0, 2.5)
+    assert account.invalid == {
+        "missing_field": 1,
+        "invalid_value": 1,
+        "invalid_type": 1,
+        "not_an_object": 1,
+        "invalid_json": 2,
+    }
+
+
+def test_a_million_messages_are_loaded_in_seconds_and_little_memory(sqs: FakeSqs) -> None:
+    """Bulk loads need no HTTP and less than 200 bytes a message."""
+    started = time.monotonic()
+    sqs.load(1_000_000)
+    assert time.monotonic() - started < 10
+    resident = next(
+        line for line in Path(f"/proc/{sqs.pid}/status").read_text(encoding="ascii").splitlines() if "VmRSS" in line
+    )
+    assert int(resident.split()[1]) * 1024 < 200_000_000
+    assert sqs.account().counted == 1_000_000
+
+
+def test_a_wrong_word_is_told_to_the_test(sqs: FakeSqs) -> None:
+    """An unknown fault, operation or behaviour is an error that names it."""
+    with pytest.raises(FakeSqsError, match="'explode' is no fault"):
+        sqs.fault("explode")
+    with pytest.raises(FakeSqsError, match="'Receive' is no operation"):
+        sqs.fault("reset", "Receive")
+    with pytest.raises(FakeSqsError, match="'kind'"):
+        sqs.behave(kind=True)
+    with pytest.raises(TimeoutError, match="sent=0"):
+        sqs.wait_until(lambda account: account.sent > 0, timeout_seconds=0.1)
+
+
+def test_it_can_be_started_by_hand() -> None:
+    """`python tests/fake_sqs` says where its queue is, serves it, and ends on SIGINT."""
+    folder = Path(__file__).parents[1] / "fake_sqs"
+    command = [sys.executable, str(folder), "--port", "0", "--load", "10"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=dict(os.environ)) as process:
+        assert process.stdout is not None
+        said = process.stdout.readline().split()
+        assert said[0] == "queue"
+        port = int(said[1].split(":")[2].split("/")[0])
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+        with contextlib.closing(connection):
+            connection.request(
+                "POST",
+                "/",
+                json.dumps({"QueueUrl": said[1], "MaxNumberOfMessages": 10}),
+                {"X-Amz-Target": "AmazonSQS.ReceiveMessage"},
+            )
+            assert len(json.loads(connection.getresponse().read())["Messages"]) == 10
+        process.send_signal(signal.SIGINT)
+        assert process.wait(5) == 0

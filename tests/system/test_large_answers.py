@@ -1,0 +1,116 @@
+"""Answers as large as SQS can make them share a bounded room in memory, and still all arrive."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from hashlib import md5
+from typing import TYPE_CHECKING
+
+import pytest
+from calling import DELETIONS, answers, messages, receive, target
+from scripted_server import PATIENCE_SECONDS, reset, response, scripted_server
+
+from exporter.sqs.calls import Calls, Deleted, Received
+from exporter.sqs.response_memory import RESPONSE_MEMORY_BYTES
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Iterator
+
+    from exporter.sqs.calls import Answer
+
+MIB = 1 << 20
+
+
+@pytest.fixture
+def calls() -> Iterator[Calls]:
+    """Return calls with their usual bounds."""
+    made = Calls(max_connections=64)
+    yield made
+    made.close()
+
+
+def large(mib: int) -> bytes:
+    """Return an answer with one message of so many MiB."""
+    body = "a" * (mib * MIB)
+    digest = md5(body.encode(), usedforsecurity=False).hexdigest()
+    message = {"MessageId": "id", "ReceiptHandle": "handle", "Body": body, "MD5OfBody": digest}
+    return response(json.dumps({"Messages": [message]}).encode())
+
+
+class Halves:
+    """An answer that takes all the room, and then stops until it is told to go on."""
+
+    def __init__(self) -> None:
+        self._data = large(40)
+        self._sent = threading.Event()
+        self.go_on = threading.Event()
+
+    def __call__(self, connection: socket.socket) -> None:
+        """Answer."""
+        connection.sendall(self._data[: RESPONSE_MEMORY_BYTES + MIB])
+        self._sent.set()
+        assert self.go_on.wait(PATIENCE_SECONDS)
+        connection.sendall(self._data[RESPONSE_MEMORY_BYTES + MIB :])
+
+    def takes_the_room(self, calls: Calls) -> None:
+        """Wait until the first half is there."""
+        while not self._sent.is_set():
+            assert calls.wait(0.05) == []
+        assert calls.wait(0.05) == []
+
+
+def test_more_than_there_is_room_for_arrives_one_after_the_other(calls: Calls) -> None:
+    """Eight answers of 20 MiB in flight: no wait brings more than what fits and one that was let through."""
+    with scripted_server(large(20)) as server:
+        for _ in range(8):
+            receive(calls, target(server))
+        came: list[int] = []
+        while sum(came) < 8:
+            brought = calls.wait(PATIENCE_SECONDS)
+            assert brought
+            assert all(isinstance(answer, Received) for answer in brought)
+            came.append(len(brought))
+        assert max(came) <= 3
+
+
+def test_small_answers_do_not_wait_for_large_ones(calls: Calls) -> None:
+    """With the room taken by an answer that has stopped, messages of ordinary size and deletes come as always."""
+    halves = Halves()
+    confirmed = {"Successful": [{"Id": str(number)} for number in range(10)], "Failed": []}
+    with scripted_server(halves, messages(10), confirmed) as server:
+        receive(calls, target(server))
+        halves.takes_the_room(calls)
+        receive(calls, target(server))
+        assert isinstance(answers(calls)[0], Received)
+        calls.delete(target(server), DELETIONS)
+        assert isinstance(answers(calls)[0], Deleted)
+        halves.go_on.set()
+        assert isinstance(answers(calls)[0], Received)
+
+
+def test_a_connection_that_breaks_while_its_answer_waits_for_room_does_no_harm(calls: Calls) -> None:
+    """Neither does it keep the loop busy nor take any room: what was sent after it arrives."""
+    halves = Halves()
+
+    def broken(connection: socket.socket) -> None:
+        connection.sendall(large(20)[: 2 * MIB])
+        reset(connection)
+
+    with scripted_server(halves, broken, large(20)) as server:
+        receive(calls, target(server))
+        halves.takes_the_room(calls)
+        receive(calls, target(server))
+        before = time.thread_time()
+        assert calls.wait(0.5) == []
+        assert time.thread_time() - before < 0.25
+        receive(calls, target(server))
+        assert calls.wait(0.1) == []
+        halves.go_on.set()
+        came: list[Answer] = []
+        while len(came) < 3:
+            came += (brought := calls.wait(PATIENCE_SECONDS))
+            assert brought
+        assert sorted(type(answer).__name__ for answer in came) == ["Failed", "Received", "Received"]

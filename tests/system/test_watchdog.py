@@ -1,0 +1,156 @@
+"""The two answers to "is it well": ready only while SQS answers, healthy for as long as the loop turns."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import pytest
+from outages import EVENTS, READY_AGAIN_SECONDS, RECEIVES, Case, all_is_settled, counting, name_of
+
+from exporter.telemetry.readiness import Readiness
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from exporter_process import ExporterProcess
+    from fake_sqs import FakeSqs
+
+USUAL_WAIT = ("--sqs.wait-seconds", "20")
+WITHIN_SECONDS = 30
+ASKING = (RECEIVES, "GetQueueUrl", "GetQueueAttributes")
+
+
+def silence_is_noticed_within_30_s(ledger: Path) -> None:
+    """Show it with the usual wait of 20 s: no receive is answered."""
+    notices(ledger, lambda sqs: sqs.fault("black_hole", ASKING))
+
+
+def a_drip_is_noticed_within_30_s(ledger: Path) -> None:
+    """Show it with the usual wait of 20 s: a byte a second, so that no timeout between bytes ever strikes."""
+    notices(ledger, lambda sqs: sqs.fault("drip", RECEIVES, bytes_per_second=1))
+
+
+def refusal_is_noticed_within_30_s(ledger: Path) -> None:
+    """Show it with the usual wait of 20 s: connections are reset and refused."""
+    notices(ledger, lambda sqs: sqs.partition())
+
+
+def notices(ledger: Path, fail: Callable[[FakeSqs], object]) -> None:
+    """Measure from the last sign of life to not ready; let SQS come back, and see that the exporter does."""
+    with counting(ledger, *USUAL_WAIT) as (sqs, exporter):
+        fail(sqs)
+        # The first is the answer to the long poll that is open; the second may be that of the next one.
+        sqs.send(EVENTS[:1])
+        sqs.wait_until(lambda account: account.waiting_receives == 1 or bool(account.faults) or not account.connections)
+        sqs.send(EVENTS[1:])
+        assert seconds_of_silence(exporter) <= WITHIN_SECONDS
+        sqs.clear()
+        sqs.heal()
+        sqs.reset_connections()
+        sqs.advance(31)
+        healed = time.monotonic()
+        exporter.wait_until_ready(READY_AGAIN_SECONDS)
+        assert time.monotonic() - healed <= WITHIN_SECONDS
+        all_is_settled(sqs, exporter)
+
+
+def seconds_of_silence(exporter: ExporterProcess) -> float:
+    """Wait until it is not ready, healthy all the while; return how long after its last successful receive that is."""
+    deadline = time.monotonic() + 2 * WITHIN_SECONDS
+    while exporter.ready()[0]:
+        assert exporter.healthy(), "an outage of SQS is no reason to restart"
+        assert time.monotonic() < deadline, exporter.ready()
+    last = exporter.scrape().total("sqs_exporter_last_successful_receive_timestamp_seconds")
+    assert exporter.scrape().total("sqs_exporter_ready") == 0
+    return time.time() - last
+
+
+@pytest.mark.parametrize(
+    "case",
+    [silence_is_noticed_within_30_s, a_drip_is_noticed_within_30_s, refusal_is_noticed_within_30_s],
+    ids=name_of,
+)
+def test_an_outage_makes_it_not_ready_and_never_unhealthy(case: Case, outcome: Callable[[Case], None]) -> None:
+    """Within 30 s of the last sign of life from SQS, and back by itself."""
+    outcome(case)
+
+
+class Clock:
+    """Monotonic seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.seconds = 1_000.0
+
+    def __call__(self) -> float:
+        """Return the seconds now."""
+        return self.seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """Give a clock of the test's own."""
+    return Clock()
+
+
+@pytest.fixture
+def readiness(clock: Clock) -> Readiness:
+    """Give a readiness that has just seen a successful receive."""
+    readiness = Readiness(clock)
+    readiness.receive_succeeded(clock.seconds)
+    return readiness
+
+
+def test_it_is_unhealthy_when_the_loop_turns_no_more(clock: Clock, readiness: Readiness) -> None:
+    """A minute without a turn is a defect that a restart may mend; nothing else is."""
+    readiness.iterated(clock.seconds)
+    readiness.set("ledger", "the disk is full")
+    readiness.receive_failed(clock.seconds, "credentials", "no way")
+    clock.seconds += 59
+    assert readiness.healthy()
+    clock.seconds += 1
+    assert not readiness.healthy()
+    readiness.iterated(clock.seconds)
+    assert readiness.healthy()
+
+
+def test_silence_counts_only_while_sqs_is_asked(clock: Clock, readiness: Readiness) -> None:
+    """A pause of the exporter's own says nothing about SQS, neither while it lasts nor when it ends."""
+    clock.seconds += 27
+    assert readiness.why_not() is None
+    readiness.receives_pause(clock.seconds)
+    clock.seconds += 27
+    assert readiness.why_not() is None
+    clock.seconds += 1
+    assert "has not answered a receive for 28 s" in str(readiness.why_not())
+    readiness.receive_succeeded(clock.seconds)
+    assert readiness.why_not() is None
+
+
+def test_a_passing_failure_is_nobodys_business(clock: Clock, readiness: Readiness) -> None:
+    """One throttled call is not told, five seconds of them are, and what does not pass by itself is at once."""
+    readiness.receive_failed(clock.seconds, "throttled", "slow down")
+    clock.seconds += 4.9
+    assert readiness.why_not() is None
+    clock.seconds += 0.1
+    assert "throttled" in str(readiness.why_not())
+    readiness.receive_succeeded(clock.seconds)
+    assert readiness.why_not() is None
+    readiness.receive_failed(clock.seconds, "kms", "the key is disabled")
+    assert "kms" in str(readiness.why_not())
+
+
+def test_failed_deletes_are_told_while_there_are_any_to_try(clock: Clock, readiness: Readiness) -> None:
+    """When the last of them went another way, nobody waits for a delete that never comes."""
+    readiness.deletes_failed(clock.seconds, "server", "out of order")
+    clock.seconds += 5
+    readiness.receive_succeeded(clock.seconds)
+    assert "deletes fail (server)" in str(readiness.why_not())
+    readiness.deletes_succeeded()
+    assert readiness.why_not() is None
+    readiness.deletes_failed(clock.seconds, "credentials", "expired")
+    assert "deletes fail (credentials)" in str(readiness.why_not())
+    clock.seconds += 60
+    readiness.receive_succeeded(clock.seconds)
+    assert readiness.why_not() is None
