@@ -14,6 +14,7 @@ from exporter.settings.duration import parse_duration
 VARIABLE_PREFIX = "EXPORTER_"
 RESERVED_PATHS = frozenset({"/", "/-/healthy", "/-/ready"})
 
+_QUEUE_PREFIX = re.compile(r"[A-Za-z0-9_-]{1,79}\*", re.ASCII)
 _QUEUE_NAME = re.compile(r"(?=.{1,80}$)[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
 _HOST_AND_PORT = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII
@@ -76,6 +77,11 @@ def _queue(text: str) -> str:
     return text
 
 
+def _queue_name_or_prefix(text: str) -> str:
+    _require(_QUEUE_NAME.fullmatch(text) or _QUEUE_PREFIX.fullmatch(text))
+    return text
+
+
 def _listen_address(text: str) -> str:
     split_listen_address(text)
     return text
@@ -112,6 +118,7 @@ def _level(value: object) -> object:
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 NonEmptyPath = Annotated[Path, AfterValidator(_path)]
 QueueNameOrUrl = Annotated[str, AfterValidator(_queue)]
+QueueNameOrPrefix = Annotated[str, AfterValidator(_queue_name_or_prefix)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TelemetryPath = Annotated[str, AfterValidator(_telemetry_path)]
 EventTypes = Annotated[tuple[Annotated[str, AfterValidator(_event_type)], ...], BeforeValidator(_comma_list)]
