@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 import time
 import tracemalloc
 
@@ -92,3 +93,22 @@ def test_an_error_on_the_way_to_an_envelope_keeps_no_body_in_memory() -> None:
         tracemalloc.stop()
         gc.enable()
     assert held < 1_000_000
+
+
+def test_what_is_remembered_of_strangers_is_bounded() -> None:
+    """Label sets, values and timestamps that never come back leave less than 16 MiB behind, the longest ones too."""
+    parser = EventParser(EventMapping(labels=tuple((f"l{number}", f"l{number}") for number in range(10))))
+    tracemalloc.start()
+    try:
+        for number in range(40_000):
+            # A character beyond U+FFFF makes each character of its string take four bytes.
+            labels = {f"l{label}": f"😀{number}{label}aaaaaaa" for label in range(10)}
+            value = f"{number}.{'1' * 20}"
+            body = json.dumps(
+                {"type": "a", "value": value, "occurred_at": f"{number:>200}", **labels}, ensure_ascii=False
+            )
+            parser.parse(body.encode(), sent_at_seconds=None, now_seconds=0)
+        remembered, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert remembered < 16 * 1024 * 1024
