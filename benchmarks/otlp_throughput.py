@@ -66,13 +66,14 @@ class CollectorProcess:
         self._process.join()
 
 
-def measure(directory: Path, rounds: int, messages: int, **more: str) -> list[Cost]:
+def measure(directory: Path, rounds: int, messages: int) -> list[Cost]:
     """Take `messages` with OpenTelemetry off, on, off, on, for each signal and each state of the collector."""
+    directory.mkdir(exist_ok=True)
     ledgers = scenarios.ledgers(directory)
     with StubSqs() as stub, CollectorProcess(0.0) as well, CollectorProcess(SLOW_SECONDS) as slow:
         endpoints = {"well": well.endpoint_url, "slow": slow.endpoint_url, "absent": NOWHERE}
         return [
-            _compare(stub, ledgers, signal, collector, endpoints[collector], rounds, messages, more)
+            _compare(stub, ledgers, signal, collector, endpoints[collector], rounds, messages)
             for signal in SIGNALS
             for collector in COLLECTORS
         ]
@@ -97,11 +98,10 @@ def _compare(  # noqa: PLR0913, PLR0917 - one row of the table
     endpoint_url: str,
     rounds: int,
     messages: int,
-    more: Mapping[str, str],
 ) -> Cost:
     print(f"measuring: {signal}, collector {collector}", file=sys.stderr, flush=True)
     variable = f"OTEL_EXPORTER_OTLP_{SIGNALS[signal]}_ENDPOINT"
-    on = {variable: f"{endpoint_url}/v1/{signal}", **more}
+    on = {variable: f"{endpoint_url}/v1/{signal}"}
     throughput, cpu = [], []
     for _ in range(rounds):
         without = _run(stub, next(ledgers), messages, {})

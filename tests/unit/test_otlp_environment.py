@@ -69,8 +69,8 @@ def test_grpc_without_its_packages_is_one_sentence_that_says_how_to_get_them(mon
     with pytest.raises(WrongSettingError) as refused:
         asked(OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="grpc")
     assert str(refused.value) == (
-        "the environment variable OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is 'grpc': use http/protobuf, or install what gRPC "
-        'needs: pip install "sqs-event-exporter[otlp-grpc]"'
+        "the environment variable OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is 'grpc': use http/protobuf, or install what "
+        'gRPC needs: pip install "sqs-event-exporter[otlp-grpc]"'
     )
     asked(OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf")
 
