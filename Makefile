@@ -61,6 +61,14 @@ hostile: $(VENV)/dev.stamp ## Send it a million types, answers of 60 MiB and mor
 dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard anew
 	$(BIN)/python grafana/dashboard.py
 
+.PHONY: chart
+chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew
+	$(BIN)/python charts/generate.py
+
+.PHONY: dist
+dist: $(VENV)/dev.stamp ## Build the wheel into dist/
+	$(BIN)/python -m pip --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+
 .PHONY: lock
 lock: $(VENV)/dev.stamp ## Compile requirements/*.txt from pyproject.toml; versions that fit are kept
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python requirements/lock.py
