@@ -32,7 +32,7 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
-	@for part in exporter tests benchmarks fuzz grafana requirements; do \
+	@for part in exporter tests benchmarks charts fuzz grafana requirements; do \
 	  echo "$(BIN)/mypy $$part" && MYPYPATH=$$part:tests $(BIN)/mypy $$part || exit 1; done
 
 .PHONY: format
