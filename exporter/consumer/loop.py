@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from exporter.consumer.deletions import Deletions, max_delete_calls
-from exporter.consumer.pacing import Pacing
+from exporter.consumer.pacing import FULL_BATCH, Pacing
 from exporter.errors import InvalidEvent, WrongSettingError
 from exporter.events.event import EventMapping, EventParser
 from exporter.ledger import Delivery, QueueIdentity, failpoint
@@ -279,6 +279,7 @@ class Consumer:
         in_flight = self._calls.receives_in_flight
         wanted = self._pacing.wanted(in_flight, now)
         allowed = self._deletions.receives(wanted, now) if self._may_receive() else 0
+        allowed = max(0, min(allowed, self._recorder.capacity // FULL_BATCH - in_flight))
         if wanted and not (allowed or in_flight):
             self._readiness.receives_pause(now)
         # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
@@ -294,9 +295,9 @@ class Consumer:
     def _may_receive(self) -> bool:
         if self._stopping or not self._recorder.working or self._is_empty():
             return False
-        paused = self._recorder.paused
-        if paused is None:
-            self._readiness.clear("paused")
+        limited = self._recorder.limited
+        if limited is None:
+            self._readiness.clear("limited")
         else:
-            self._readiness.set("paused", paused)
-        return paused is None
+            self._readiness.set("limited", limited)
+        return True

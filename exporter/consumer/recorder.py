@@ -34,9 +34,14 @@ class Recorder:
         self.working = True
 
     @property
-    def paused(self) -> str | None:
-        """Why no more messages may be received, or None."""
-        return self._ledger.paused
+    def limited(self) -> str | None:
+        """Why receives are slowed down, or None."""
+        return self._ledger.limited
+
+    @property
+    def capacity(self) -> int:
+        """How many more messages the ledger has room for."""
+        return self._ledger.capacity
 
     def bind(self, queue: QueueIdentity) -> None:
         """Tie the ledger to the queue. Another queue's ledger ends the program: LedgerError("other_queue")."""
@@ -81,11 +86,11 @@ class Recorder:
             self._unwritten_since = time.monotonic()
 
     def keep(self, now: float) -> None:
-        """Reopen what failed; write what no commit came for. Also what relieves a full memory of ids."""
+        """Reopen what failed; write what no commit came for. Also what makes room in a full memory of ids."""
         if not self.working:
             self._reopen(now)
             return
-        if self._unwritten_since is None and (self._released or self._ledger.paused):
+        if self._unwritten_since is None and (self._released or self._ledger.limited):
             self._unwritten_since = now
         if self._unwritten_since is None or now - self._unwritten_since < FLUSH_SECONDS:
             return
