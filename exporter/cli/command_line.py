@@ -12,7 +12,7 @@ from exporter.cli.build import PROGRAM, this_build
 from exporter.errors import WrongSettingError, nearest, shown
 from exporter.settings import Settings
 from exporter.settings.duration import format_duration
-from exporter.settings.setting import Group, SettingField, setting_fields
+from exporter.settings.setting import Group, Setting, SettingField, setting_fields
 from exporter.settings.sources import read_settings
 from exporter.telemetry import logs
 
@@ -84,13 +84,26 @@ def read_command_line(arguments: Sequence[str], commands: Mapping[str, Command])
     if unknown:
         hint = nearest(_name(unknown[0]), [field.setting.flag for field in commands[name].fields])
         raise WrongSettingError(f"{name} has no {_name(unknown[0])}{hint or f'; see {PROGRAM} {name} --help'}")
-    given = {key: value for key, value in vars(namespace).items() if value is not None and key != "command"}
+    given = {
+        field.setting.key: _one_value(field.setting, values)
+        for field in commands[name].fields
+        if (values := getattr(namespace, field.setting.key, None)) is not None
+    }
     shared = commands[name].keys
     return Invocation(
         name,
         {key: value for key, value in given.items() if key in shared},
         {key: value for key, value in given.items() if key not in shared},
     )
+
+
+def _one_value(setting: Setting, values: Sequence[str]) -> str:
+    """Return what was given for a flag. Raises WrongSettingError where it was given twice and takes one value."""
+    if len(values) > 1 and not setting.several:
+        raise WrongSettingError(
+            f"{setting.flag} is given {len(values)} times, as {shown(list(values))}: it takes one value, so give it once"
+        )
+    return ",".join(values)
 
 
 def _name(argument: str) -> str:
@@ -127,6 +140,7 @@ def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
                 field.setting.flag,
                 dest=field.setting.key,
                 metavar=field.setting.placeholder,
+                action="append",
                 nargs="?" if switch else None,
                 const="true" if switch else None,
                 help=_help(field, command),

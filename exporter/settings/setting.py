@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from exporter.settings.duration import parse_duration
 
@@ -32,6 +32,9 @@ class Setting:
     """What would be right, after the word "use"."""
     placeholder: str
     old_variable: str | None = None
+
+    several: bool = False
+    """Whether its flag may be given several times."""
 
     @property
     def flag(self) -> str:
@@ -66,12 +69,13 @@ def _require(condition: object) -> None:
 
 
 def _queue(text: str) -> str:
-    name = text
+    name = text.removesuffix("*")
     if "://" in text:
         url = urlsplit(text)
         _require(url.scheme in {"http", "https"} and url.hostname and "@" not in url.netloc)
         _require(not url.query and not url.fragment)
         name = url.path.rpartition("/")[2]
+        _require("*" not in text)
     _require(_QUEUE_NAME.fullmatch(name))
     return text
 
@@ -111,7 +115,11 @@ def _level(value: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 NonEmptyPath = Annotated[Path, AfterValidator(_path)]
-QueueNameOrUrl = Annotated[str, AfterValidator(_queue)]
+Queues = Annotated[
+    tuple[Annotated[str, AfterValidator(_queue)], ...], BeforeValidator(_comma_list), Field(min_length=1)
+]
+LedgerName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,63}$")]
+LedgerUrl = Annotated[str, Field(pattern=r"^postgres(ql)?://")]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TelemetryPath = Annotated[str, AfterValidator(_telemetry_path)]
 EventTypes = Annotated[tuple[Annotated[str, AfterValidator(_event_type)], ...], BeforeValidator(_comma_list)]
