@@ -6,12 +6,12 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from exporter.backoff import Backoff
-from exporter.sqs import BATCH_SIZE
+from exporter.sqs.requests import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.sqs.requests import Deletion
+    from exporter.sqs.answers import Deletion
 
 MAX_UNCONFIRMED = 1_000
 """Above this no more messages are taken: they would only come back."""
