@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from exporter.backoff import Backoff
-from exporter.sqs.requests import BATCH_SIZE
+from exporter.sqs import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exporter.consumer.recorder import Recorder
     from exporter.sqs.answers import Answer
     from exporter.sqs.housekeeping import Housekeeping, QueueState
-    from exporter.sqs.requests import Client
+    from exporter.sqs.client import Client
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
 
@@ -171,7 +171,7 @@ class Consumer:
         """Submit what has gathered, unless a commit is under way: then it waits for that one to end."""
         now = self._monotonic()
         if not self._recorder.under_way:
-            if any(queue.gathered_messages for queue in self._queues.values()):
+            if self._gathered_messages:
                 self._submit_gathered(now)
             else:
                 limited = any(self._recorder.limited(name) is not None for name in self._queues)
@@ -202,7 +202,7 @@ class Consumer:
 
     def _receive(self) -> None:
         """Send receives: at least one for each queue that wants one, the others where there is need, in turns."""
-        if self._stopping or not self._recorder.working or not self._has_room():
+        if self._stopping or not self._recorder.working or not self._may_gather_more():
             return
         now = self._monotonic()
         queues = list(self._queues.values())
@@ -220,9 +220,9 @@ class Consumer:
             free -= max(0, count - own)
             queue.send_receives(count)
 
-    def _has_room(self) -> bool:
+    def _may_gather_more(self) -> bool:
         """Whether what is received now can be submitted before its handles expire."""
-        if sum(queue.gathered_messages for queue in self._queues.values()) >= MAX_GATHERED_MESSAGES:
+        if self._gathered_messages >= MAX_GATHERED_MESSAGES:
             return False
         started_at = self._recorder.commit_started_at
         if started_at is None:
@@ -247,7 +247,7 @@ class Consumer:
                 if now < self._stop_at:
                     return False
                 self._abandon_receives()
-            finished = not deleting and not self._recorder.under_way and not self._gathered
+            finished = not deleting and not self._recorder.under_way and not self._gathered_messages
             return finished or now >= self._stop_at + DELETE_GRACE_SECONDS
         if not self._until_empty:
             return False
@@ -266,7 +266,7 @@ class Consumer:
         )
 
     @property
-    def _gathered(self) -> int:
+    def _gathered_messages(self) -> int:
         return sum(queue.gathered_messages for queue in self._queues.values())
 
     def _abandon_receives(self) -> None:

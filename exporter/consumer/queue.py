@@ -12,7 +12,7 @@ from exporter.errors import InvalidEvent, LedgerError, WrongSettingError
 from exporter.ledger import Delivery, QueueIdentity, failpoint
 from exporter.ledger.message_ids import remembered_ids
 from exporter.sqs import BATCH_SIZE
-from exporter.sqs.requests import Deletion
+from exporter.sqs.answers import Deletion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from exporter.sqs import QueueAttributes, Target
     from exporter.sqs.answers import Deleted, Failed, Received
     from exporter.sqs.housekeeping import QueueState
-    from exporter.sqs.requests import Client
+    from exporter.sqs.client import Client
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import QueueReadiness
 
@@ -96,7 +96,8 @@ class Queue:
         self._received_once = False
         self._covered_until = float("-inf")
         self._visibility_denied = False
-        self._gathered: list[Received] = []
+        self.gathered: list[Received] = []
+        """Answers whose messages wait to be submitted."""
         self.gathered_messages = 0
         """How many messages have arrived and wait to be submitted."""
         self.drained = False
@@ -181,7 +182,7 @@ class Queue:
         self._pacing.answered(messages, answer.sent_at)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
-            self._gathered.append(answer)
+            self.gathered.append(answer)
             self.gathered_messages += messages
 
     def _advance(self, answer: Received) -> None:
@@ -232,9 +233,9 @@ class Queue:
 
     def parse(self, now: float) -> Parsed | None:
         """Read what was gathered; None: nothing. What expired meanwhile is released: SQS hands it out again."""
-        if not self._gathered:
+        if not self.gathered:
             return None
-        received, self._gathered, self.gathered_messages = self._gathered, [], 0
+        received, self.gathered, self.gathered_messages = self.gathered, [], 0
         # SQS starts the visibility timeout somewhere between request and answer: the request is the safe side.
         expired = [answer for answer in received if answer.sent_at + answer.visibility_timeout_seconds <= now]
         if expired:
@@ -308,17 +309,21 @@ class Queue:
     # What to send
 
     @property
-    def hold_seconds(self) -> float:
+    def visibility_timeout_seconds(self) -> float:
+        """What its receives ask for; infinity while the queue is not known."""
+        return float("inf") if self._attributes is None else self._attributes.visibility_timeout_seconds
+
+    @property
+    def _hold_seconds(self) -> float:
         """How long fewer than ten deletes wait for others."""
-        visibility_seconds = self._attributes.visibility_timeout_seconds if self._attributes is not None else 0
-        return min(self._options.batch_window_seconds, visibility_seconds / 4)
+        return min(self._options.batch_window_seconds, self.visibility_timeout_seconds / 4)
 
     def send_deletes(self, now: float, *, hold: bool) -> None:
         """Send the deletes that are due; with `hold` fewer than ten wait for others."""
         if self._target is None:
             return
         free = max(2, self._options.max_receives) - self._client.deletes_in_flight(self.name)
-        for batch in self._deletions.batches(now, free, self.hold_seconds if hold else 0.0):
+        for batch in self._deletions.batches(now, free, self._hold_seconds if hold else 0.0):
             self._client.delete(self.name, self._target, batch)
             failpoint.reach("during_delete")
 
@@ -373,4 +378,4 @@ class Queue:
 
     def due_at(self) -> float:
         """When it wants to send something (monotonic seconds)."""
-        return min(self._deletions.due_at(self.hold_seconds), self._pacing.due_at)
+        return min(self._deletions.due_at(self._hold_seconds), self._pacing.due_at)
