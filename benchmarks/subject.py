@@ -14,11 +14,14 @@ import time
 import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Self
 
 from stub_sqs import QUEUE, StubSqs
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from stub_events import Totals
 
 BENCHMARKS = Path(__file__).parent
@@ -134,11 +137,13 @@ class Subject:
                 self._listening.set()
 
 
-def exporter(stub: StubSqs, ledger: Path, *arguments: str) -> Subject:
-    """Start the exporter as it is by default, its durable ledger in the file `ledger`."""
+def exporter(
+    stub: StubSqs, ledger: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+) -> Subject:
+    """Start the exporter as it is by default, its durable ledger in the file `ledger`; `environment` is more of it."""
     command = [sys.executable, "-m", "exporter", "run", "--queue", QUEUE, "--ledger.path", str(ledger)]
     command += ["--web.listen-address", "127.0.0.1:0", *arguments]
-    return Subject("exporter", command, stub.environment, exact=True)
+    return Subject("exporter", command, {**stub.environment, **environment}, exact=True)
 
 
 def boto3_loop(stub: StubSqs, threads: int, *arguments: str) -> Subject:

@@ -19,6 +19,7 @@ from exporter.errors import ExporterError, WrongSettingError
 from exporter.ledger import failpoint
 from exporter.settings import Settings
 from exporter.settings.setting import setting_fields
+from exporter.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except ExporterError as error:
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
+        logs.say(f"{PROGRAM}: {' '.join(str(error).split())}")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

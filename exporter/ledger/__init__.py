@@ -33,6 +33,7 @@ ERROR_REASONS = (
     "full",
     "io_error",
     "locked",
+    "lost_commits",
     "newer_schema",
     "other_queue",
     "read_only",
@@ -126,8 +127,15 @@ class Ledger(Protocol):
         """The latest committed state. Safe to read from any thread; never waits."""
 
     @property
-    def paused(self) -> str | None:
-        """Why no more messages may be received (a sentence: the memory of ids is full), or None."""
+    def limited(self) -> str | None:
+        """Why receives are slowed down (a sentence: there is hardly room for more ids), or None."""
+
+    @property
+    def capacity(self) -> int:
+        """How many more messages may be taken now; the caller subtracts those that it has asked for already.
+
+        It grows again by commits and flushes, so while `limited` something of both is wanted every second.
+        """
 
     def bind(self, queue: QueueIdentity) -> None:
         """Tie the ledger to the queue, before the first `record` and again whenever its attributes changed.

@@ -13,7 +13,7 @@ from exporter.sqs.answers import Deleted, Received
 from exporter.telemetry.logs import LogRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from contextlib import AbstractContextManager
 
     from exporter.errors import LedgerError, QueueUnavailableError
@@ -27,16 +27,22 @@ _UNTRACED: AbstractContextManager[None] = nullcontext()
 
 
 class Telemetry(Protocol):
-    """What OpenTelemetry is told, where it is on: of each call and each batch once, never of each message."""
+    """What OpenTelemetry is told, where it is on: of each iteration and each batch, never of each message."""
+
+    def answered(self, answers: Sequence[Answer]) -> bool:
+        """Measure an iteration's calls; returns whether `call` is to be told of each."""
 
     def call(self, answer: Answer) -> AbstractContextManager[None]:
-        """Tell of a call that was answered or failed; log lines written meanwhile are its own."""
+        """Make the span of a call that was answered or failed; log lines written meanwhile are its own."""
 
     def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
-        """Tell of a batch while it parses and records what these answers brought."""
+        """Begin a batch: what these answers brought is parsed meanwhile."""
+
+    def recorded(self) -> None:
+        """End the batch: it is committed."""
 
     def not_recorded(self) -> None:
-        """Tell that the batch could not record what it parsed."""
+        """End the batch: it could not be committed."""
 
 
 class Instrumentation:
@@ -52,8 +58,9 @@ class Instrumentation:
         self._log_rate_limiter = LogRateLimiter()
         self._was_ready = False
 
-    def answered(self, answers: Iterable[Answer]) -> None:
+    def answered(self, answers: Sequence[Answer]) -> None:
         """Calls were answered, or failed. An empty long poll is not observed: it takes as long as it waits."""
+        telemetry = self._telemetry if self._telemetry is not None and self._telemetry.answered(answers) else None
         receives_seconds: list[float] = []
         deletes_seconds: list[float] = []
         deleted = 0
@@ -67,10 +74,10 @@ class Instrumentation:
             elif isinstance(answer, Deleted):
                 deletes_seconds.append(answer.answered_at - answer.sent_at)
                 deleted += len(answer.confirmed)
-            if self._telemetry is None:
+            if telemetry is None:
                 self._tell_of(answer)
             else:
-                with self._telemetry.call(answer):
+                with telemetry.call(answer):
                     self._tell_of(answer)
         if received:
             self._health.receive_succeeded(time.time())
@@ -119,6 +126,8 @@ class Instrumentation:
     def committed(self, seconds: float) -> None:
         """A batch was committed to the ledger."""
         self._health.observe_commit(seconds)
+        if self._telemetry is not None:
+            self._telemetry.recorded()
 
     def events_counted(self, event_ages_seconds: list[float], message_ages_seconds: list[float]) -> None:
         """Events of one commit were counted; how old they and their messages were."""

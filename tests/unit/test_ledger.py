@@ -92,9 +92,19 @@ def assert_accounted(snapshot: Snapshot) -> None:
     assert snapshot.received == snapshot.counted + rest
 
 
-def is_paused(ledger: Ledger) -> bool:
-    """Tell whether the ledger wants no more messages."""
-    return ledger.paused is not None
+def remember_and_settle(ledger: Ledger, number: int) -> None:
+    """Count new messages whose deletes are confirmed."""
+    deliveries = purchases(number)
+    ledger.record(deliveries, {})
+    ledger.settle(delivery.message_id for delivery in deliveries)
+    ledger.flush()
+
+
+def wait(opened: Opened, ledger: Ledger, seconds: int) -> None:
+    """Let time pass in which nothing is received, as the consumer does: with a flush every second."""
+    for _ in range(seconds):
+        opened.clock.monotonic += 1
+        ledger.flush()
 
 
 def test_a_new_ledger_shows_its_types_at_zero(open_ledger: Opened) -> None:
@@ -355,8 +365,8 @@ def test_settling_what_is_unknown_is_no_error(open_ledger: Opened) -> None:
 
 
 def test_max_ids_drops_the_oldest_settled_ones(open_ledger: Opened) -> None:
-    """Beyond the cap the oldest settled ids go first, each counted; unsettled ones stay."""
-    ledger = open_ledger(max_ids=10)
+    """To keep room for the next messages the oldest settled ids go first, each counted; unsettled ones stay."""
+    ledger = open_ledger(max_ids=20)
     kept = purchases(1)
     ledger.record([*kept, *(old := purchases(4))], {})
     ledger.settle(delivery.message_id for delivery in old)
@@ -364,80 +374,75 @@ def test_max_ids_drops_the_oldest_settled_ones(open_ledger: Opened) -> None:
     ledger.record(purchases(8), {})
     snapshot = ledger.snapshot
     assert (snapshot.messages, snapshot.forgotten_early) == (9, 4)
-    assert not is_paused(ledger)
-    ledger = open_ledger(max_ids=10)
+    ledger = open_ledger(max_ids=20)
     assert ledger.snapshot.forgotten_early == 4
     assert ledger.record(kept, {}) == [False]
 
 
 def test_max_ids_never_drops_what_is_young(open_ledger: Opened) -> None:
-    """Settled ids younger than twice the visibility timeout stay: receives are paused, and a sentence says why."""
-    ledger = open_ledger(max_ids=10)
-    deliveries = purchases(12)
-    ledger.record(deliveries, {})
-    ledger.settle(delivery.message_id for delivery in deliveries)
+    """Settled ids younger than twice the visibility timeout stay: nothing more is taken, and a sentence says why."""
+    ledger = open_ledger(max_ids=20)
+    remember_and_settle(ledger, 20)
     ledger.advance(59)
     ledger.flush()
-    assert ledger.snapshot.messages == 12
-    assert "--ledger.max-ids 10" in str(ledger.paused)
+    assert (ledger.snapshot.messages, ledger.capacity) == (20, 0)
+    assert "--ledger.max-ids 20" in str(ledger.limited)
 
 
-def test_a_pause_ends_by_itself(open_ledger: Opened) -> None:
-    """The ledger's clock stands still while nothing is received: the time of the pause counts as age."""
-    ledger = open_ledger(max_ids=10)
-    deliveries = purchases(12)
-    ledger.record(deliveries, {})
-    ledger.settle(delivery.message_id for delivery in deliveries)
+def test_ids_grow_old_while_nothing_can_be_received(open_ledger: Opened) -> None:
+    """The ledger's clock stands still without receives: where there is no room, time that passes counts as age."""
+    ledger = open_ledger(max_ids=20)
+    remember_and_settle(ledger, 20)
+    wait(open_ledger, ledger, 59)
+    assert (ledger.snapshot.messages, ledger.capacity) == (20, 0)
+    wait(open_ledger, ledger, 1)
+    assert (ledger.snapshot.messages, ledger.snapshot.forgotten_early) == (0, 20)
+    wait(open_ledger, ledger, 1)
+    assert ledger.capacity >= 20
+
+
+def test_no_second_makes_an_id_two_seconds_older(open_ledger: Opened) -> None:
+    """Receives that were open meanwhile let the clock run: those seconds count once."""
+    ledger = open_ledger(max_ids=20)
+    remember_and_settle(ledger, 20)
+    for _ in range(40):
+        ledger.advance(1)
+        wait(open_ledger, ledger, 1)
+    assert ledger.snapshot.messages == 20
+
+
+def test_a_process_that_is_stopped_makes_no_id_older(open_ledger: Opened) -> None:
+    """What came back while it was stopped was not seen: of an hour in one piece two seconds count."""
+    ledger = open_ledger(max_ids=20)
+    remember_and_settle(ledger, 20)
+    open_ledger.clock.monotonic += 3_600
     ledger.flush()
-    open_ledger.clock.monotonic += 59
-    ledger.flush()
-    assert ledger.paused
-    open_ledger.clock.monotonic += 1
-    ledger.flush()
-    assert not is_paused(ledger)
-    assert (ledger.snapshot.messages, ledger.snapshot.forgotten_early) == (0, 12)
+    assert (ledger.snapshot.messages, ledger.snapshot.forgotten_early) == (20, 0)
 
 
-def test_a_pause_counts_no_second_twice(open_ledger: Opened) -> None:
-    """Receives that were open when the pause began let the clock run: those seconds are not the pause's too."""
-    ledger = open_ledger(max_ids=10)
-    deliveries = purchases(12)
-    ledger.record(deliveries, {})
-    ledger.settle(delivery.message_id for delivery in deliveries)
-    open_ledger.clock.monotonic += 40
-    ledger.advance(40)
-    ledger.flush()
-    assert ledger.paused
-
-
-def test_unsettled_ids_keep_the_pause_until_they_are_settled(open_ledger: Opened) -> None:
+def test_unsettled_ids_leave_no_room_until_they_are_settled(open_ledger: Opened) -> None:
     """What may still be in the queue is never dropped for room, however long it takes."""
-    ledger = open_ledger(max_ids=10)
-    deliveries = purchases(12)
+    ledger = open_ledger(max_ids=20)
+    deliveries = purchases(20)
     ledger.record(deliveries, {})
-    for _ in range(20):
-        open_ledger.clock.monotonic += 100
-        ledger.flush()
-    assert ledger.paused
-    assert ledger.snapshot.messages == 12
+    wait(open_ledger, ledger, 200)
+    assert (ledger.snapshot.messages, ledger.capacity) == (20, 0)
     ledger.settle(delivery.message_id for delivery in deliveries)
-    ledger.flush()
-    open_ledger.clock.monotonic += 100
-    ledger.flush()
-    assert not is_paused(ledger)
+    wait(open_ledger, ledger, 61)
+    wait(open_ledger, ledger, 1)
+    assert ledger.capacity >= 20
 
 
-def test_a_memory_over_a_lowered_cap_is_paused_at_the_start(open_ledger: Opened) -> None:
-    """A cap below what is remembered takes effect at once, and is recovered from by flushing."""
+def test_a_lowered_cap_takes_effect_at_the_start(open_ledger: Opened) -> None:
+    """Nothing is taken while more is remembered than it allows, and it is recovered from by flushing."""
     ledger = open_ledger()
-    deliveries = purchases(100)
-    ledger.record(deliveries, {})
-    ledger.settle(delivery.message_id for delivery in deliveries)
+    remember_and_settle(ledger, 100)
     ledger.advance(100)
-    ledger = open_ledger(max_ids=10)
-    assert ledger.paused
+    ledger = open_ledger(max_ids=20)
+    assert ledger.capacity == 0
     ledger.flush()
-    assert not is_paused(ledger)
+    wait(open_ledger, ledger, 1)
+    assert ledger.capacity >= 20
     assert ledger.snapshot.forgotten_early == 100
 
 

@@ -10,14 +10,15 @@ import os
 import time
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.errors import LedgerError
 from exporter.ledger import OTHER_TYPE, QueueIdentity, Snapshot, failpoint
+from exporter.ledger.room import Room
 from exporter.ledger.sqlite.database import Database
+from exporter.ledger.sqlite.mark import Mark
 from exporter.ledger.sqlite.memory import Limits, Moment
-from exporter.ledger.sqlite.schema import create, failure, failures_of
+from exporter.ledger.sqlite.schema import create, exists, failure, failures_of
 from exporter.ledger.sqlite.state import Batch, State
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from exporter.ledger import Delivery
 
 MAX_RETENTION_SECONDS = 14 * 24 * 3600
+LONGEST_STEP_SECONDS = 2.0
 
 
 @dataclass(slots=True)
@@ -43,7 +45,7 @@ class SqliteLedger:
     """`exporter.ledger.Ledger` in a SQLite file; opening it raises LedgerError.
 
     `types` are shown at 0 from the start and don't use up `max_types`. Ids are remembered for `window_seconds` (at
-    least twice the visibility timeout), about `max_ids` of them at most.
+    least twice the visibility timeout), `max_ids` of them at most if the caller keeps to `capacity`.
     """
 
     def __init__(  # noqa: PLR0913 - plain values, by name
@@ -73,15 +75,21 @@ class SqliteLedger:
         self._settled: list[bytes] = []
         self._uncounted: Counter[str] = Counter()
         self._attempt: _Attempt | None = None
-        self._paused_since: float | None = None
+        self._room = Room(max_ids)
+        self._passed_at = monotonic()
+        """Up to when time was let pass, monotonic."""
+        self._advanced_seconds = 0.0
+        """By how much the clock advanced since."""
         with failures_of(self._path):
             self.is_new = create(self._path, float(wall_clock()))
             """Whether the file was made by this call."""
         self._failure: LedgerError | None = None
         self._database: Database | None
         self._database, self._state = self._open()
+        self._mark = Mark(self._path, self._state.snapshot.instance_id)
         self._clock_seconds, self._paused_seconds = self._state.queue.clock_seconds, self._state.queue.paused_seconds
         try:
+            self._require_all_commits()
             self._begin_series()
         except BaseException:
             self._disconnect()
@@ -93,14 +101,21 @@ class SqliteLedger:
         return self._state.snapshot
 
     @property
-    def paused(self) -> str | None:
-        """See `Ledger.paused`."""
-        if self._paused_since is None:
+    def limited(self) -> str | None:
+        """See `Ledger.limited`."""
+        if self._limits is None or not self._room.short:
             return None
+        messages_per_second = self._max_ids / self._limits.protected_seconds
         return (
-            f"the ledger remembers {len(self._state.memory)} messages, more than --ledger.max-ids {self._max_ids}, "
-            "and the oldest are unsettled or younger than twice the visibility timeout: raise it, or wait"
+            f"receives are slowed down to what --ledger.max-ids {self._max_ids} can remember for twice the visibility "
+            f"timeout, about {messages_per_second:,.0f} messages a second, fewer while deletes fail: raise it"
         )
+
+    @property
+    def capacity(self) -> int:
+        """See `Ledger.capacity`."""
+        self._let_time_pass()
+        return self._room.capacity
 
     def bind(self, queue: QueueIdentity) -> None:
         """See `Ledger.bind`."""
@@ -115,14 +130,14 @@ class SqliteLedger:
             retention_seconds=queue.retention_seconds or MAX_RETENTION_SECONDS,
             max_ids=self._max_ids,
         )
+        self._room.protected_seconds = protected_seconds
         if bound_arn is None:
             self._commit(Batch(arn=queue.arn))
 
     def advance(self, seconds: float) -> None:
         """See `Ledger.advance`."""
         self._clock_seconds += seconds
-        if self._paused_since is not None:
-            self._paused_since += seconds
+        self._advanced_seconds += seconds
 
     def record(self, deliveries: Sequence[Delivery], released: Mapping[str, int]) -> list[bool]:
         """See `Ledger.record`."""
@@ -164,14 +179,17 @@ class SqliteLedger:
     def reopen(self) -> None:
         """See `Ledger.reopen`."""
         self._disconnect()
-        if not Path(self._path).exists():
-            raise failure(self._path, "io_error", "it is gone")
+        with failures_of(self._path):
+            if not exists(self._path):
+                raise failure(self._path, "io_error", "it is gone")
         before = self._state
         database, state = self._open()
         if state.snapshot.instance_id != before.snapshot.instance_id or state.queue.seq < before.queue.seq:
             database.close()
             raise failure(self._path, "io_error", "it is not the file that it was")
         self._database, self._state, self._failure = database, state, None
+        self._mark = Mark(self._path, state.snapshot.instance_id)
+        self._mark.move(state.next_seq - 1)
         attempt, self._attempt = self._attempt, None
         if attempt and attempt.seq > state.queue.seq:
             self._uncounted.update(attempt.uncounted)
@@ -190,15 +208,26 @@ class SqliteLedger:
 
     def _open(self) -> tuple[Database, State]:
         database = Database(self._path, self._lock_timeout_seconds)
+        room = Room(self._max_ids)
+        room.protected_seconds = self._limits.protected_seconds if self._limits else 0.0
         try:
             failpoint.reach("at_open")
             with failures_of(self._path):
-                return database, State(database.connection, self._queue_name)
+                state = State(database.connection, self._queue_name, room)
         except BaseException:
             database.close()
             raise
+        self._room = room
+        return database, state
+
+    def _require_all_commits(self) -> None:
+        held, marked = self._state.next_seq - 1, self._mark.committed
+        if held < marked:
+            raise failure(self._path, "lost_commits", f"it holds {held} of at least {marked}")
+        self._mark.move(held)
 
     def _disconnect(self) -> None:
+        self._mark.close()
         if self._database is not None:
             self._database.close()
             self._database = None
@@ -208,7 +237,6 @@ class SqliteLedger:
         begin = sorted(self._shown.difference(self._state.snapshot.types))
         if begin:
             self._commit(Batch(begin=begin))
-        self._judge_room()
 
     def _commit(self, batch: Batch) -> None:
         if self._failure is not None or self._database is None:
@@ -225,9 +253,10 @@ class SqliteLedger:
         except BaseException as error:
             self._failure = error if isinstance(error, LedgerError) else failure(self._path, "io_error", repr(error))
             raise
+        self._mark.move(written.row.seq)
         self._attempt = None
         self._settled = []
-        self._judge_room()
+        self._let_time_pass()
         self._failure = self._database.checkpoint_after(written.pages)
 
     def _failure_again(self) -> LedgerError:
@@ -235,15 +264,20 @@ class SqliteLedger:
         return LedgerError(found.reason, str(found))
 
     def _now(self) -> Moment:
-        paused_seconds = self._paused_seconds
-        if self._paused_since is not None:
-            paused_seconds += max(0.0, self._monotonic() - self._paused_since)
-        return Moment(self._clock_seconds, paused_seconds, float(self._wall_clock()))
+        self._let_time_pass()
+        return Moment(self._clock_seconds, self._paused_seconds, float(self._wall_clock()))
 
-    def _judge_room(self) -> None:
-        full = len(self._state.memory) > self._max_ids
-        if full and self._paused_since is None:
-            self._paused_since = self._monotonic()
-        elif not full and self._paused_since is not None:
-            self._paused_seconds = self._now().paused_seconds
-            self._paused_since = None
+    def _let_time_pass(self) -> None:
+        """Where receives are slowed down, let ids grow older in the time without receives, too.
+
+        A step that is longer than the loop's own means that the process was stopped: it saw nothing that came back.
+        """
+        if self._limits is None:
+            return
+        now = self._monotonic()
+        if self._room.spread:
+            elapsed_seconds = min(now - self._passed_at, LONGEST_STEP_SECONDS)
+            self._paused_seconds += max(0.0, elapsed_seconds - self._advanced_seconds)
+        self._passed_at, self._advanced_seconds = now, 0.0
+        memory = self._state.memory
+        self._room.pass_time(self._clock_seconds + self._paused_seconds, len(memory), memory.unsettled)

@@ -15,11 +15,14 @@ from zlib import crc32
 
 from exporter.ledger import failpoint
 from exporter.ledger.message_ids import ID_BYTES, split
+from exporter.ledger.room import reserved_ids
 from exporter.ledger.sqlite.ids import IdIndex
 
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+    from exporter.ledger.room import Room
 
 _head = Struct(">2q3d4q")
 _carried = Struct(f">{ID_BYTES}sd")
@@ -47,13 +50,18 @@ class Row(NamedTuple):
         return crc32(carried, crc32(renewed, crc32(ids, crc32(settled, crc32(head)))))
 
     @property
+    def age_seconds(self) -> float:
+        """When, on the clock on which ids grow old enough to be dropped for want of room."""
+        return self.clock_seconds + self.paused_seconds
+
+    @property
     def blobs(self) -> tuple[bytes, bytes, bytes, bytes]:
         """All ids it names, in the order in which they are to be applied."""
         return self.settled, self.ids, self.renewed, self.carried
 
 
 class Moment(NamedTuple):
-    """A time: on the ledger's own clock, in the seconds that it was paused for want of room, and Unix time."""
+    """A time: on the ledger's own clock, in the seconds in which it stood still for want of room, and Unix time."""
 
     clock_seconds: float
     paused_seconds: float
@@ -68,6 +76,11 @@ class Limits(NamedTuple):
     """Younger ids are not dropped to make room: twice the visibility timeout."""
     retention_seconds: float
     max_ids: int
+
+    @property
+    def comfortable_ids(self) -> int:
+        """How many ids leave enough room for the next messages; above it, room is made."""
+        return self.max_ids - reserved_ids(self.max_ids)
 
 
 @dataclass(slots=True)
@@ -89,8 +102,9 @@ class Pruned:
 class Memory:
     """The ids in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
-    def __init__(self, queue_id: int) -> None:
+    def __init__(self, queue_id: int, room: Room) -> None:
         self._queue_id = queue_id
+        self._room = room
         self._index = IdIndex()
         self._unsettled: dict[bytes, float] = {}
         self._oldest: Row | None = None
@@ -142,6 +156,7 @@ class Memory:
             self._index.renew(carried, row.seq)
             self._unsettled.update(carried)
         self._oldest = self._oldest or row
+        self._room.take(row.age_seconds, (len(row.ids) + len(row.renewed)) // ID_BYTES)
 
     def append(self, connection: sqlite3.Connection, row: Row) -> int:
         """Write a row, unless it says nothing; returns its checksum, or 0."""
@@ -153,7 +168,7 @@ class Memory:
 
     def prunable(self, now: Moment, limits: Limits) -> bool:
         """Whether the oldest row is due, or may make room."""
-        return self._oldest is not None and _droppable(self._oldest, now, limits, len(self) - limits.max_ids)
+        return self._oldest is not None and _droppable(self._oldest, now, limits, len(self) - limits.comfortable_ids)
 
     def prune(
         self,
@@ -169,7 +184,7 @@ class Memory:
         after a quiet time is not held up.
         """
         pruned = Pruned()
-        excess = len(self) + len(ids) - limits.max_ids
+        excess = len(self) + len(ids) - limits.comfortable_ids
         if self._oldest is None or not _droppable(self._oldest, now, limits, excess):
             return pruned
         budget = _PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
@@ -237,5 +252,5 @@ def _due(row: Row, now: Moment, limits: Limits) -> bool:
 
 
 def _droppable(row: Row, now: Moment, limits: Limits, excess: int) -> bool:
-    age_seconds = now.clock_seconds - row.clock_seconds + now.paused_seconds - row.paused_seconds
+    age_seconds = now.clock_seconds + now.paused_seconds - row.age_seconds
     return _due(row, now, limits) or (excess > 0 and age_seconds >= limits.protected_seconds)

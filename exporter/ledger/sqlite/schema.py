@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 VERSION = 1
 APPLICATION_ID = 0x53514545
-_PAGE_BYTES = 4096
+PAGE_BYTES = 4096
 
 TABLES = {
     "ledger": """CREATE TABLE ledger (
@@ -63,10 +63,27 @@ _REASONS = {
     sqlite3.SQLITE_AUTH: "unreadable",
 }
 
+_REASONS_OF_THE_SYSTEM = {
+    errno.EACCES: "read_only",
+    errno.EPERM: "read_only",
+    errno.EROFS: "read_only",
+    errno.ENOSPC: "full",
+    errno.EDQUOT: "full",
+    errno.ENOENT: "unreadable",
+    errno.ENOTDIR: "unreadable",
+    errno.EISDIR: "unreadable",
+    errno.ELOOP: "unreadable",
+    errno.ENAMETOOLONG: "unreadable",
+}
+
+_WITHOUT_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK}
+
 _SENTENCES = {
     "corrupt": "the ledger {path} is damaged ({detail}): restore it from a backup, or move it away to count from zero",
     "full": "the ledger {path} can't grow ({detail}): make room on its volume",
     "io_error": "the ledger {path} can't be read or written ({detail}): check its volume",
+    "lost_commits": "the ledger {path} has lost commits ({detail}): put its write-ahead log or a newer backup back, or "
+    "remove {path}.mark to go on without them: what they counted is counted again only where SQS still has it",
     "locked": "the ledger {path} is used by another process: stop that one, or choose another --ledger.path",
     "newer_schema": "the ledger {path} was written by a newer version ({detail}): run that version",
     "other_queue": "the ledger {path} {detail}: choose another --ledger.path",
@@ -88,6 +105,12 @@ def sqlite_failure(path: str, error: sqlite3.Error) -> LedgerError:
     return failure(path, _REASONS.get(code & 0xFF, "corrupt"), str(error))
 
 
+def os_failure(path: str, error: OSError) -> LedgerError:
+    """Say what an error of the file system means: the volume's, unless it is about the path itself."""
+    reason = _REASONS_OF_THE_SYSTEM.get(error.errno or 0, "io_error")
+    return failure(path, reason, error.strerror or str(error))
+
+
 @contextlib.contextmanager
 def failures_of(path: str) -> Iterator[None]:
     """Turn what SQLite, the file system and unreadable rows raise into a LedgerError."""
@@ -95,11 +118,10 @@ def failures_of(path: str) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise sqlite_failure(path, error) from error
-    except PermissionError as error:
-        raise failure(path, "read_only", str(error.strerror)) from error
+    except MemoryError as error:
+        raise failure(path, "io_error", "out of memory") from error
     except OSError as error:
-        reason = {errno.ENOSPC: "full", errno.EDQUOT: "full", errno.EROFS: "read_only", errno.EIO: "io_error"}
-        raise failure(path, reason.get(error.errno or 0, "unreadable"), error.strerror or str(error)) from error
+        raise os_failure(path, error) from error
     except (ValueError, TypeError, OverflowError, struct.error) as error:
         raise failure(path, "corrupt", "a row does not hold what was written") from error
 
@@ -109,11 +131,20 @@ def row_checksum(*fields: object) -> int:
     return crc32("\0".join(map(str, fields)).encode())
 
 
+def exists(path: str) -> bool:
+    """Whether there is something. Raises OSError where that can't be found out; `Path.exists` may take it for no."""
+    try:
+        Path(path).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
+
+
 def create(path: str, now: float) -> bool:
     """Make a new ledger at `path` unless there is a file. It appears whole or not at all, even if the process dies."""
-    if Path(path).exists():
+    if exists(path):
         return False
-    if Path(f"{path}-wal").exists():
+    if exists(f"{path}-wal"):
         raise failure(path, "corrupt", "it is missing, but its write-ahead log is there")
     handle, draft = tempfile.mkstemp(prefix=f".{Path(path).name}.", suffix=".new", dir=Path(path).parent)
     try:
@@ -130,7 +161,7 @@ def _lay_out(draft: str, now: float) -> None:
     with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("PRAGMA synchronous=OFF")
-        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")
+        connection.execute(f"PRAGMA page_size={PAGE_BYTES}")
         connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version={VERSION}")
         for statement in TABLES.values():
@@ -144,7 +175,9 @@ def _publish(draft: str, path: str) -> bool:
         os.link(draft, path)  # unlike a rename it never replaces the ledger of a process that was quicker
     except FileExistsError:
         return False
-    except OSError:  # a file system without hard links
+    except OSError as error:
+        if error.errno not in _WITHOUT_HARD_LINKS:
+            raise
         Path(draft).rename(path)
     directory = os.open(Path(path).parent, os.O_RDONLY)
     try:

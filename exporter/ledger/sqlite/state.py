@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from exporter.events.event import Event
     from exporter.ledger import TypeTotals
+    from exporter.ledger.room import Room
 
 
 @dataclass(slots=True)
@@ -69,12 +70,12 @@ class State:
     Loading raises ValueError where the rows are not what was written.
     """
 
-    def __init__(self, connection: sqlite3.Connection, queue_name: str) -> None:
+    def __init__(self, connection: sqlite3.Connection, queue_name: str, room: Room) -> None:
         instance_id, created_seconds = read_identity(connection)
         queue = read_queue(connection, queue_name) or begin_queue(connection, queue_name)
         types, type_checksums = read_types(connection, queue.id)
         reasons, reason_checksums = read_reasons(connection, queue.id)
-        self.memory = Memory(queue.id)
+        self.memory = Memory(queue.id, room)
         if queue.rows_checksum != type_checksums + reason_checksums + self.memory.load(connection):
             raise ValueError(queue.name)
         self.queue = queue

@@ -24,7 +24,13 @@ SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 ERROR_TYPE = "error.type"
 
-OPERATION_TYPES = {"receive": "receive", "process": "process", "delete": "settle", "send": "send"}
+OPERATION_TYPES = {
+    "receive": "receive",
+    "process": "process",
+    "delete": "settle",
+    "change_visibility": "settle",
+    "send": "send",
+}
 """What kind of operation each of SQS's is."""
 
 CONSUMED_MESSAGES = "messaging.client.consumed.messages"
@@ -39,10 +45,12 @@ DEAD_LETTER_QUEUE = "sqs.dead_letter_queue.name"
 
 
 def operation_attributes(queue_name: str, operation: str) -> dict[str, str | int]:
-    """Return what every span and measurement of an operation on the queue says."""
-    return {
+    """Return what every span and measurement of an operation on the queue says; "" is for a batch of several queues."""
+    attributes: dict[str, str | int] = {
         SYSTEM: AWS_SQS,
-        DESTINATION: queue_name,
         OPERATION_NAME: operation,
         OPERATION_TYPE: OPERATION_TYPES[operation],
     }
+    if queue_name:
+        attributes[DESTINATION] = queue_name
+    return attributes

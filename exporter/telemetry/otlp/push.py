@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.metrics.export import MetricExportResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable
 
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
 
@@ -18,16 +18,14 @@ log = logging.getLogger("exporter.telemetry.otlp")
 
 
 class Push:
-    """Hands what `collect` returns to the exporters: at the start, every `interval_seconds`, and at the end.
+    """Hands what `collect` returns to the exporter: at the start, every `interval_seconds`, and at the end.
 
     At the start, because another process may have died before its push. What a failed push would have brought, the
     next one brings: these are totals.
     """
 
-    def __init__(
-        self, exporters: Sequence[MetricExporter], collect: Callable[[], MetricsData], interval_seconds: float
-    ) -> None:
-        self._exporters = exporters
+    def __init__(self, exporter: MetricExporter, collect: Callable[[], MetricsData], interval_seconds: float) -> None:
+        self._exporter = exporter
         self._collect = collect
         self._interval_seconds = interval_seconds
         self.succeeding = True
@@ -43,6 +41,7 @@ class Push:
         """Push once more, and end. Waits for as long as that takes: to be called where waiting is bounded."""
         self._stopping.set()
         self._thread.join()
+        self._exporter.shutdown()
 
     def _run(self) -> None:
         self._push()
@@ -52,9 +51,7 @@ class Push:
 
     def _push(self) -> None:
         try:
-            metrics = self._collect()
-            results = [exporter.export(metrics) for exporter in self._exporters]
-            self.succeeding = MetricExportResult.FAILURE not in results
+            self.succeeding = self._exporter.export(self._collect()) is MetricExportResult.SUCCESS
         except Exception:
             self.succeeding = False
             log.exception("a push of metrics failed, the next one brings what it would have brought")
