@@ -11,6 +11,7 @@ from exporter.sqs import BATCH_SIZE
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from exporter.consumer.batch_window import BatchWindow
     from exporter.sqs.answers import Deletion
 
 MAX_UNCONFIRMED = 1_000
@@ -29,7 +30,10 @@ class Deletions:
     visibility timeout, is recognised, and is deleted with its fresh handle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: BatchWindow, *, fifo: bool = False) -> None:
+        """Hold fewer than ten as `window` says; `fifo`: of a FIFO queue."""
+        self._window = window
+        self._fifo = fifo
         self._waiting: deque[Deletion] = deque()
         self._refused: deque[Deletion] = deque(maxlen=MAX_REFUSED)
         self._waiting_since = float("inf")
@@ -61,19 +65,15 @@ class Deletions:
             self._waiting_since = now
         self._waiting.extend(deletions)
 
-    def due_at(self, hold_seconds: float) -> float:
+    def due_at(self, visibility_timeout_seconds: float) -> float:
         """When `batches` has something to send (monotonic seconds; infinity: nothing waits)."""
         refused_at = self._refusals.due_at if self._refused else float("inf")
         if not self._waiting:
             return refused_at
-        held_until = self._waiting_since if len(self._waiting) >= BATCH_SIZE else self._waiting_since + hold_seconds
-        return max(self._failures.due_at, min(refused_at, held_until))
+        return max(self._failures.due_at, min(refused_at, self._held_until(visibility_timeout_seconds)))
 
-    def batches(self, now: float, most: int, hold_seconds: float) -> Iterator[Sequence[Deletion]]:
-        """Yield what to send now: batches of at most ten, at most `most` of them, none whose handle is over.
-
-        Fewer than ten wait for others for `hold_seconds`: SQS bills each call.
-        """
+    def batches(self, now: float, most: int, visibility_timeout_seconds: float) -> Iterator[Sequence[Deletion]]:
+        """Yield what to send now: batches of at most ten, at most `most` of them, none whose handle is over."""
         while self._waiting and self._waiting[0].valid_until <= now:
             self._waiting.popleft()
         if self._refused and self._refusals.due(now):
@@ -84,7 +84,7 @@ class Deletions:
         if self._failing:
             most = 0 if self._sent else 1
         for _ in range(most):
-            if len(self._waiting) < BATCH_SIZE and now < self._waiting_since + hold_seconds:
+            if self._waiting and now < self._held_until(visibility_timeout_seconds):
                 return
             batch: list[Deletion] = []
             while self._waiting and len(batch) < BATCH_SIZE:
@@ -97,6 +97,11 @@ class Deletions:
                 return
             self._sent += len(batch)
             yield batch
+
+    def _held_until(self, visibility_timeout_seconds: float) -> float:
+        return self._window.deletes_due_at(
+            len(self._waiting), self._waiting_since, visibility_timeout_seconds, fifo=self._fifo
+        )
 
     def confirmed(self, deletions: Sequence[Deletion]) -> None:
         """SQS said that these are deleted."""

@@ -78,6 +78,8 @@ class Consumer:
         if not self._stopping:
             self._stop_at = self._monotonic() + self._shutdown_timeout_seconds
             self._stopping = True
+            for queue in self._queues.values():
+                queue.end()
             self._readiness.set("stopping", "shutting down: no new receives, what is under way is finished")
 
     def run(self) -> None:
@@ -104,7 +106,7 @@ class Consumer:
 
     def _wait_seconds(self, now: float) -> float:
         longest = ITERATION_SECONDS if self._states else FIRST_ITERATIONS_SECONDS
-        due_at = min((queue.due_at() for queue in self._queues.values()), default=float("inf"))
+        due_at = min((queue.due_at(now) for queue in self._queues.values()), default=float("inf"))
         return max(0.0, min(longest, due_at - now, self._recorder.deadline() - now))
 
     def _follow_housekeeping(self) -> None:
@@ -196,9 +198,8 @@ class Consumer:
         if not self._recorder.working:
             return
         now = self._monotonic()
-        hold = not (self._stopping or self._until_empty)
         for queue in self._queues.values():
-            queue.send_deletes(now, hold=hold)
+            queue.send_deletes(now)
 
     def _receive(self) -> None:
         """Send receives: at least one for each queue that wants one, the others where there is need, in turns."""

@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from exporter.consumer.batch_window import BatchWindow
 from exporter.consumer.deletions import Deletions
 from exporter.consumer.pacing import Pacing
 from exporter.errors import InvalidEvent, LedgerError, WrongSettingError
@@ -87,8 +88,9 @@ class Queue:
         self._instrumentation = instrumentation
         self._readiness = readiness
         self._wall = wall
-        self._pacing = Pacing(options.max_receives)
-        self._deletions = Deletions()
+        self._window = BatchWindow(0.0 if options.until_empty else options.batch_window_seconds)
+        self._pacing = Pacing(options.max_receives, self._window)
+        self._deletions = Deletions(self._window, fifo=name.endswith(".fifo"))
         self._target: Target | None = None
         self._attributes: QueueAttributes | None = None
         self._bound = False
@@ -179,7 +181,7 @@ class Queue:
                 return
         self._advance(answer)
         self._received_once = True
-        self._pacing.answered(messages, answer.sent_at)
+        self._pacing.answered(messages, answer.sent_at, answer.answered_at)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
             self.gathered.append(answer)
@@ -313,17 +315,16 @@ class Queue:
         """What its receives ask for; infinity while the queue is not known."""
         return float("inf") if self._attributes is None else self._attributes.visibility_timeout_seconds
 
-    @property
-    def _hold_seconds(self) -> float:
-        """How long fewer than ten deletes wait for others."""
-        return min(self._options.batch_window_seconds, self.visibility_timeout_seconds / 4)
+    def end(self) -> None:
+        """Let nothing wait for others any more: the program is stopping."""
+        self._window.end()
 
-    def send_deletes(self, now: float, *, hold: bool) -> None:
-        """Send the deletes that are due; with `hold` fewer than ten wait for others."""
+    def send_deletes(self, now: float) -> None:
+        """Send the deletes that are due."""
         if self._target is None:
             return
         free = max(2, self._options.max_receives) - self._client.deletes_in_flight(self.name)
-        for batch in self._deletions.batches(now, free, self._hold_seconds if hold else 0.0):
+        for batch in self._deletions.batches(now, free, self.visibility_timeout_seconds):
             self._client.delete(self.name, self._target, batch)
             failpoint.reach("during_delete")
 
@@ -376,6 +377,11 @@ class Queue:
         """Whether it has nothing more to give; undeleted messages come back."""
         return self.drained and not self._deletions.denied and not self.gathered_messages
 
-    def due_at(self) -> float:
-        """When it wants to send something (monotonic seconds)."""
-        return min(self._deletions.due_at(self._hold_seconds), self._pacing.due_at)
+    def due_at(self, now: float) -> float:
+        """When it wants to send something next (monotonic seconds).
+
+        What is due at `now` and was not sent waits for something else: an answer, or the ledger.
+        """
+        receives_due_at = self._pacing.due_at(self._client.receives_in_flight(self.name))
+        deletes_due_at = self._deletions.due_at(self.visibility_timeout_seconds)
+        return min((at for at in (receives_due_at, deletes_due_at) if at > now), default=float("inf"))

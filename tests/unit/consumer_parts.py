@@ -383,5 +383,3 @@ class House:
 def ids_of(*names: str) -> list[bytes]:
     """Return what the ledger remembers messages of these ids by."""
     return list(remembered_ids(list(names)))
-
-
