@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, use_span
 
-from exporter.sqs.calls import Failed, Received
+from exporter.sqs.answers import Failed, Received
 from exporter.telemetry.otlp import names
 from exporter.telemetry.otlp.links import links_to_producers
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opentelemetry.metrics import Meter
     from opentelemetry.trace import SpanContext, Tracer
 
-    from exporter.sqs.calls import Answer
+    from exporter.sqs.answers import Answer
 
 NOT_RECORDED = "ledger_unavailable"
 
