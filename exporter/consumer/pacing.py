@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from exporter.backoff import Backoff
-from exporter.consumer.batch_window import BATCH_SIZE
+from exporter.sqs import BATCH_SIZE
 
 if TYPE_CHECKING:
     from exporter.consumer.batch_window import BatchWindow
