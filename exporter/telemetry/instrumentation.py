@@ -9,17 +9,18 @@ from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.sqs.answers import Deleted, Failed, Received
+from exporter.sqs import BATCH_SIZE
+from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Received
 from exporter.telemetry.logs import LogRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from exporter.errors import LedgerError, QueueUnavailableError
-    from exporter.sqs import QueueAttributes
-    from exporter.sqs.answers import Answer
-    from exporter.telemetry.metrics import Health
+    from exporter.errors import InvalidEvent, LedgerError
+    from exporter.sqs.answers import Answer, Message
+    from exporter.telemetry.metrics.health import Health
+    from exporter.telemetry.readiness import Status
 
 log = logging.getLogger("exporter")
 
@@ -51,75 +52,94 @@ class Instrumentation:
     WARNING: something needs a look, nothing is lost. ERROR: the exporter stopped taking messages.
     """
 
-    def __init__(self, health: Health, queue_name: str, telemetry: Telemetry | None = None) -> None:
+    def __init__(self, health: Health, telemetry: Telemetry | None = None) -> None:
         self._health = health
-        self._queue_name = queue_name
         self._telemetry = telemetry
         self._log_rate_limiter = LogRateLimiter()
-        self._was_ready = False
+        self._told_why_not: dict[str, str | None] = {}
+
+    def queue_taken_up(self, queue: str) -> None:
+        """A queue was named, or found under a prefix: its series begin."""
+        self._health.take_up(queue)
+        self._told_why_not[queue] = ""
 
     def answered(self, answers: Sequence[Answer]) -> None:
-        """Calls were answered, or failed. An empty long poll is not observed: it takes as long as it waits."""
+        """Calls were answered, or failed.
+
+        Of receives only those are timed that came back full: another one took as long as it waited for messages.
+        """
         telemetry = self._telemetry if self._telemetry is not None and self._telemetry.answered(answers) else None
-        receives_seconds: list[float] = []
-        deletes_seconds: list[float] = []
-        deleted = 0
-        received = False
+        durations: dict[tuple[str, str], list[float]] = {}
+        requests: dict[tuple[str, str], int] = {}
+        deleted: dict[str, int] = {}
+        received: set[str] = set()
         for answer in answers:
+            queue = answer.queue
             if isinstance(answer, Received):
-                received = True
-                if not answer.messages and not answer.released:
-                    continue
-                receives_seconds.append(answer.answered_at - answer.sent_at)
+                operation = "receive"
+                received.add(queue)
+                if len(answer.messages) == BATCH_SIZE:
+                    durations.setdefault((queue, operation), []).append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
-                deletes_seconds.append(answer.answered_at - answer.sent_at)
-                deleted += len(answer.confirmed)
+                operation = "delete"
+                durations.setdefault((queue, operation), []).append(answer.answered_at - answer.sent_at)
+                deleted[queue] = deleted.get(queue, 0) + len(answer.confirmed)
+            else:
+                operation = answer.operation if isinstance(answer, Failed) else "change_visibility"
+            requests[queue, operation] = requests.get((queue, operation), 0) + 1
             if telemetry is None:
                 self._tell_of(answer)
             else:
                 with telemetry.call(answer):
                     self._tell_of(answer)
-        if received:
-            self._health.receive_succeeded(time.time())
-        if receives_seconds:
-            self._health.observe_requests("receive", receives_seconds)
-        if deletes_seconds:
-            self._health.observe_requests("delete", deletes_seconds)
-            self._health.messages_deleted(deleted)
+        self.requests_made(requests)
+        for queue in received:
+            self._health.receive_succeeded(queue, time.time())
+        for (queue, operation), seconds in durations.items():
+            self._health.observe_requests(queue, operation, seconds)
+        for queue, count in deleted.items():
+            self._health.messages_deleted(queue, count)
 
-    def receives_in_flight(self, count: int) -> None:
+    def requests_made(self, requests: Mapping[tuple[str, str], int]) -> None:
+        """So many requests were made, by queue and operation: what SQS bills."""
+        for (queue, operation), count in requests.items():
+            self._health.requests_made(queue, operation, count)
+
+    def receives_in_flight(self, queue: str, count: int) -> None:
         """So many receives are under way now."""
-        self._health.set_receives_in_flight(count)
+        self._health.set_receives_in_flight(queue, count)
 
-    def receives_abandoned(self, count: int) -> None:
+    def receives_abandoned(self, receives: Mapping[str, int]) -> None:
         """Long polls were still open when the shutdown timeout was over."""
-        log.info(
-            "long polls abandoned: what SQS handed to them comes back after the visibility timeout",
-            extra={"queue": self._queue_name, "receives": count},
-        )
+        for queue, count in receives.items():
+            log.info(
+                "long polls abandoned: what SQS handed to them comes back after the visibility timeout",
+                extra={"queue": queue, "receives": count},
+            )
 
     def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
-        """What these answers brought is parsed and recorded meanwhile."""
+        """What these answers brought is parsed and submitted meanwhile."""
         return _UNTRACED if self._telemetry is None else self._telemetry.processing(received)
 
     def not_recorded(self) -> None:
-        """What this batch parsed could not be recorded: SQS delivers it again."""
+        """What was submitted could not be recorded: SQS delivers it again."""
         if self._telemetry is not None:
             self._telemetry.not_recorded()
 
-    def message_rejected(self, message_id: str, reason: str, body: bytes, *, left: bool) -> None:
+    def message_rejected(self, queue: str, message: Message, invalid: InvalidEvent, *, left: bool) -> None:
         """A message is not an event. Its body is never shown: a hash is enough to find it again."""
-        if self._log_rate_limiter.allow(reason):
+        if self._log_rate_limiter.allow(invalid.reason):
             log.warning(
                 "message is not an event",
                 extra={
-                    "queue": self._queue_name,
-                    "reason": reason,
-                    "message_id": message_id[:128],
-                    "body_bytes": len(body),
-                    "body_sha256": hashlib.sha256(body).hexdigest(),
+                    "queue": queue,
+                    "reason": invalid.reason,
+                    **({"field": invalid.field, "kind": invalid.kind} if invalid.field else {}),
+                    "message_id": message.message_id[:128],
+                    "body_bytes": len(message.body),
+                    "body_sha256": hashlib.sha256(message.body).hexdigest(),
                     "action": "left to the redrive policy" if left else "deleted",
-                    **self._log_rate_limiter.suppressed(reason),
+                    **self._log_rate_limiter.suppressed(invalid.reason),
                 },
             )
 
@@ -129,10 +149,10 @@ class Instrumentation:
         if self._telemetry is not None:
             self._telemetry.recorded()
 
-    def events_counted(self, event_ages_seconds: list[float], message_ages_seconds: list[float]) -> None:
+    def events_counted(self, queue: str, event_ages_seconds: list[float], message_ages_seconds: list[float]) -> None:
         """Events of one commit were counted; how old they and their messages were."""
-        self._health.observe_event_ages(event_ages_seconds)
-        self._health.observe_message_ages(message_ages_seconds)
+        self._health.observe_event_ages(queue, event_ages_seconds)
+        self._health.observe_message_ages(queue, message_ages_seconds)
 
     def ledger_failed(self, error: LedgerError) -> None:
         """The ledger can't be written: no receives and no deletes until it can."""
@@ -142,7 +162,6 @@ class Instrumentation:
             log.error(
                 "ledger failed, no messages are taken until it works again",
                 extra={
-                    "queue": self._queue_name,
                     "reason": error.reason,
                     "error": str(error),
                     **self._log_rate_limiter.suppressed(kind),
@@ -151,79 +170,50 @@ class Instrumentation:
 
     def ledger_recovered(self) -> None:
         """The ledger was reopened."""
-        log.info("ledger works again", extra={"queue": self._queue_name})
+        log.info("ledger works again")
 
-    def readiness(self, why_not: str | None) -> None:
-        """`/-/ready` answers so now; only a change is worth a line."""
-        ready = why_not is None
-        if ready == self._was_ready:
-            return
-        self._was_ready = ready
-        if ready:
-            log.info("ready", extra={"queue": self._queue_name})
-        else:
-            log.warning("not ready", extra={"queue": self._queue_name, "why": why_not})
-
-    def queue_waiting(self, error: QueueUnavailableError) -> None:
-        """The queue can't be found or asked; it is looked for until it can."""
-        log.warning(
-            "waiting for the queue",
-            extra={"queue": self._queue_name, "reason": error.reason, "error": str(error)},
-        )
-
-    def queue_found(self, attributes: QueueAttributes) -> None:
-        """The queue is there, or its attributes changed."""
-        log.info(
-            "queue found",
-            extra={
-                "queue": self._queue_name,
-                "arn": attributes.arn,
-                "visibility_timeout_seconds": attributes.visibility_timeout_seconds,
-                "retention_seconds": attributes.retention_seconds,
-                "dead_letter_queue": attributes.dead_letter_queue_arn,
-            },
-        )
-
-    def queue_recovered(self) -> None:
-        """The queue can be asked again."""
-        log.info("queue can be asked again", extra={"queue": self._queue_name})
-
-    def attributes_denied(self, sentence: str) -> None:
-        """GetQueueAttributes is denied: defaults are assumed."""
-        log.warning(sentence, extra={"queue": self._queue_name})
-
-    def dead_letter_queue_unreadable(self, sentence: str) -> None:
-        """The dead-letter queue's depth can't be read."""
-        log.warning(sentence, extra={"queue": self._queue_name})
+    def readiness(self, status: Status) -> None:
+        """`/-/ready` answers so now; of each queue only a change between ready and not is worth a line."""
+        for queue, why_not in status.queues.items():
+            told = self._told_why_not.get(queue, "")
+            if (why_not is None) == (told is None):
+                continue
+            if why_not is None:
+                log.info("ready", extra={"queue": queue})
+            elif told is None:
+                log.warning("not ready", extra={"queue": queue, "why": why_not})
+            self._told_why_not[queue] = why_not
 
     def _tell_of(self, answer: Answer) -> None:
         """Count what went wrong, and say it."""
+        queue = answer.queue
         if isinstance(answer, Received):
             for reason, count in answer.released.items():
                 detail = f"{count} messages of an answer, they come back after the visibility timeout"
-                self._warn("messages can't be used", reason, detail)
-        elif isinstance(answer, Deleted):
-            if answer.failed:
+                self._warn(queue, "messages can't be used", reason, detail)
+        elif isinstance(answer, Deleted | ChangedVisibility):
+            if isinstance(answer, Deleted) and answer.failed:
                 for reason, count in Counter(reason for _, reason in answer.failed).items():
-                    self._health.delete_failed(reason, count)
+                    self._health.delete_failed(queue, reason, count)
                     detail = f"{count} entries of a batch delete"
-                    self._warn("deletes not confirmed, they are tried again", reason, detail)
-        elif not isinstance(answer, Failed):
-            return
+                    self._warn(queue, "deletes not confirmed, they are tried again", reason, detail)
         elif answer.operation == "receive":
-            self._health.receive_failed(answer.reason)
-            self._warn("receive failed", answer.reason, answer.detail)
+            self._health.receive_failed(queue, answer.reason)
+            self._warn(queue, "receive failed", answer.reason, answer.detail)
+        elif answer.operation == "delete":
+            self._health.delete_failed(queue, answer.reason, len(answer.deletions))
+            self._warn(queue, "batch delete failed, it is tried again", answer.reason, answer.detail)
         else:
-            self._health.delete_failed(answer.reason, len(answer.deletions))
-            self._warn("batch delete failed, it is tried again", answer.reason, answer.detail)
+            what = "messages of a FIFO queue could not be given back at once, their groups wait"
+            self._warn(queue, what, answer.reason, answer.detail)
 
-    def _warn(self, what: str, reason: str, detail: str) -> None:
-        kind = f"{what} {reason}"
+    def _warn(self, queue: str, what: str, reason: str, detail: str) -> None:
+        kind = f"{queue} {what} {reason}"
         if self._log_rate_limiter.allow(kind, 1):
             log.warning(
                 what,
                 extra={
-                    "queue": self._queue_name,
+                    "queue": queue,
                     "reason": reason,
                     "detail": detail,
                     **self._log_rate_limiter.suppressed(kind),
