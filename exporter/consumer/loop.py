@@ -234,7 +234,8 @@ class Consumer:
     def _tell(self) -> None:
         now = self._monotonic()
         self._readiness.iterated(now)
-        self._instrumentation.readiness(self._readiness.status())
+        if not self._stopping:  # an end that was asked for is no obstacle
+            self._instrumentation.readiness(self._readiness.status())
         for name in self._queues:
             self._instrumentation.receives_in_flight(name, self._client.receives_in_flight(name))
         self._instrumentation.requests_made(self._housekeeping.requests())

@@ -193,7 +193,8 @@ class Queue:
         A process that was stopped, or whose machine was, finds an answer hours later. So one answer counts for no
         more than its call was allowed to take.
         """
-        since = max(answer.sent_at - self._options.batch_window_seconds, self._covered_until)
+        # Twice the window, because an iteration may be late to end a pause of one.
+        since = max(answer.sent_at - 2 * self._options.batch_window_seconds, self._covered_until)
         self._covered_until = max(self._covered_until, answer.answered_at)
         seconds = min(answer.answered_at - since, answer.allowed_seconds)
         if seconds > 0:

@@ -19,7 +19,7 @@ from exporter.sqs import Credentials, QueueAttributes, QueueDepth, Target
 from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Message, Received
 from exporter.sqs.housekeeping import QueueState
 from exporter.telemetry.instrumentation import Instrumentation
-from exporter.telemetry.metrics import Health
+from exporter.telemetry.metrics.health import Health
 from exporter.telemetry.readiness import Readiness
 
 if TYPE_CHECKING:
