@@ -7,12 +7,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
-from exporter.consumer.deletions import max_delete_calls
 from exporter.consumer.loop import Consumer
 from exporter.consumer.recorder import Recorder
 from exporter.errors import WrongSettingError
@@ -49,66 +49,49 @@ def execute(invocation: Invocation) -> int:
 
 
 def run(settings: Settings, connection: Connection | None = None) -> int:
-    """Count the queue's events until a signal comes, or until the queue is empty where that was asked for.
+    """Count the queues' events until a signal comes, or until they are empty where that was asked for.
 
     `connection` is for an SQS of one's own; without it AWS's own settings say which. Raises ExporterError.
     """
     # As a container's first process it would not be ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     telemetry_wanted = open_telemetry.wanted(os.environ)
-    queue_name = queue_name_of(settings.queue)
-    connection = connection or connect(queues=[settings.queue])
+    connection = connection or connect(queues=settings.queue)
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
 
     with ExitStack() as stopping:
-        ledger = SqliteLedger(
-            str(settings.ledger.path),
-            queue_name=queue_name,
-            types=settings.events.types,
-            max_types=settings.events.max_types,
-            window_seconds=settings.ledger.window_seconds,
-            max_ids=settings.ledger.max_ids,
-        )
+        ledger = open_ledger(settings)
         stopping.callback(ledger.close)
-        registry = new_registry()
+        housekeeping = Housekeeping(connection, settings.queue)
         telemetry = None
         if telemetry_wanted is not None:
-            telemetry = _open_telemetry(
-                telemetry_wanted, connection, ledger, depth=lambda: housekeeping.queues[queue_name].depth
-            )
-        instrumentation = Instrumentation(
-            Health(registry, queue_name), queue_name, None if telemetry is None else telemetry.telemetry
-        )
-        readiness = Readiness()
-        housekeeping = Housekeeping(connection, [settings.queue])
+            telemetry = _open_telemetry(telemetry_wanted, connection, ledger, housekeeping)
+        registry = new_registry()
+        instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
+        readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
         client = Client(
-            max_connections=settings.sqs.max_receives + max_delete_calls(settings.sqs.max_receives),
+            max_connections=2 * max(settings.sqs.max_receives, MIN_CONNECTIONS),
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
         )
         consumer = Consumer(
-            queue_name=queue_name,
             client=client,
             recorder=Recorder(ledger, instrumentation, readiness),
             housekeeping=housekeeping,
             instrumentation=instrumentation,
             readiness=readiness,
+            options=lambda queue: queue_options(settings, queue),
             max_receives=settings.sqs.max_receives,
-            wait_seconds=settings.sqs.wait_seconds,
-            on_invalid=settings.sqs.on_invalid,
-            require_timestamp=settings.events.require_timestamp,
             shutdown_timeout_seconds=settings.shutdown.timeout_seconds,
             until_empty=settings.until_empty,
+            until_empty_timeout_seconds=settings.until_empty_timeout_seconds,
         )
-        registry.register(
-            LedgerCollector(
-                queue_name,
-                snapshot=lambda: ledger.snapshot,
-                depth=lambda: housekeeping.queues[queue_name].depth,
-                ready=lambda: readiness.why_not() is None,
-                revision=this_build().revision,
-            ),
+        _register(registry, settings, ledger, housekeeping, readiness)
+        summary = Summary(
+            lambda: ledger.snapshots,
+            sys.stdout,
+            settings.summary.interval_seconds,
+            name_queues=len(settings.queue) > 1 or is_prefix(settings.queue[0]),
         )
-        summary = Summary(lambda: ledger.snapshot, sys.stdout, settings.summary.interval_seconds)
         web = WebServer(
             registry,
             host=settings.web.host,
@@ -117,12 +100,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             created_timestamps=settings.web.created_timestamps,
             web_config=web_config,
             healthy=readiness.healthy,
-            ready=readiness.why_not,
-            page=lambda: LandingPage(
-                version=str(this_build()),
-                queues=(queue_name,),
-                state=readiness.why_not() or "Ready: receiving and counting.",
-            ),
+            status=readiness.status,
         )
 
         web.start()
@@ -138,10 +116,74 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             stopping.callback(telemetry.stop)
         # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
         gc.freeze()
-        with _signals(consumer):
+        with _signals(consumer), _threads_that_must_live(consumer):
             consumer.run()
         ledger.close()
+        _say_what_stopped(ledger)
     return 0
+
+
+def open_ledger(settings: Settings) -> SqliteLedger:
+    """Open the ledger that the settings name. Raises LedgerError."""
+    labels = tuple(name for name, _ in settings.events.labels)
+    return SqliteLedger(
+        str(settings.ledger.path),
+        name=settings.ledger.name,
+        types=settings.events.types,
+        max_types=settings.events.max_types,
+        label_names=labels,
+        max_series=settings.events.max_series,
+        window_seconds=settings.ledger.window_seconds,
+        id_window_seconds=settings.events.id_window_seconds,
+        max_ids=settings.ledger.max_ids,
+    )
+
+
+def queue_options(settings: Settings, queue: str) -> QueueOptions:
+    """Return how the settings want a queue to be consumed."""
+    mapping = event_mapping(settings, queue)
+    return QueueOptions(
+        parser=EventParser(mapping),
+        on_invalid=settings.sqs.on_invalid,
+        max_receives=settings.sqs.max_receives,
+        wait_seconds=settings.sqs.wait_seconds,
+        batch_window_seconds=settings.sqs.batch_window_seconds,
+        until_empty=settings.until_empty,
+        event_ids=bool(mapping.id_field),
+    )
+
+
+def _register(
+    registry: CollectorRegistry,
+    settings: Settings,
+    ledger: SqliteLedger,
+    housekeeping: Housekeeping,
+    readiness: Readiness,
+) -> None:
+    """Let the registry read what is not an instrument: ledger, queues and the state of the process."""
+    registry.register(
+        LedgerCollector(
+            ledger=lambda: ledger.name,
+            snapshots=lambda: ledger.snapshots,
+            attributes=lambda: {
+                name: state.attributes for name, state in housekeeping.queues.items() if state.attributes is not None
+            },
+            depths=lambda: {name: state.depth for name, state in housekeeping.queues.items() if state.depth is not None},
+            max_messages=settings.ledger.max_ids,
+            label_names=tuple(name for name, _ in settings.events.labels),
+        )
+    )
+    registry.register(
+        StateCollector(
+            State(
+                ready=lambda: {queue: why is None for queue, why in readiness.status().queues.items()},
+                commit_started_at=lambda: ledger.commit_started_at,
+                volume_available_bytes=lambda: available_bytes(settings.ledger.path),
+                clock_skew_seconds=lambda: housekeeping.clock_skew_seconds,
+                revision=this_build().revision,
+            )
+        )
+    )
 
 
 @contextmanager
@@ -162,18 +204,33 @@ def _signals(consumer: Consumer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _threads_that_must_live(consumer: Consumer) -> Iterator[None]:
+    """End the process where one of its threads ends by an exception: half an exporter is worse than a restart."""
+
+    def ended(what: threading.ExceptHookArgs) -> None:
+        name = what.thread.name if what.thread is not None else "a"
+        error = f"{what.exc_type.__name__}: {what.exc_value}"
+        consumer.fail(ExporterError(f"the {name} thread ended, which is a fault of the exporter: {one_line(error)}"))
+
+    before, threading.excepthook = threading.excepthook, ended
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def _open_telemetry(
-    wanted: Wanted, connection: Connection, ledger: SqliteLedger, *, depth: Callable[[], QueueDepth | None]
+    wanted: Wanted, connection: Connection, ledger: SqliteLedger, housekeeping: Housekeeping
 ) -> OpenTelemetry:
     from exporter.telemetry.otlp.running import OpenTelemetry  # noqa: PLC0415 - half a second, for those who ask for it
 
     try:
         return OpenTelemetry(
             wanted,
-            queue_name=ledger.snapshot.queue_name,
             endpoint_url=connection.endpoint_url,
-            snapshot=lambda: ledger.snapshot,
-            depth=depth,
+            snapshots=lambda: ledger.snapshots,
+            queues=lambda: housekeeping.queues,
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise WrongSettingError(f"OpenTelemetry's environment variables (OTEL_*) are wrong: {error}") from error
@@ -181,19 +238,20 @@ def _open_telemetry(
 
 def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteLedger, web: WebServer) -> None:
     path = str(settings.ledger.path.absolute())
-    snapshot = ledger.snapshot
+    snapshots = ledger.snapshots.values()
     log.info(
         "starting",
         extra={
             "version": this_build().version,
             "revision": this_build().revision,
-            "queue": settings.queue,
+            "queue": ",".join(settings.queue),
             "region": connection.region,
             "endpoint": connection.endpoint_url,
             "ledger": path,
-            "events_taken_up": snapshot.counted,
-            "types_taken_up": len(snapshot.types),
-            "messages_remembered": snapshot.messages,
+            "ledger_name": ledger.name,
+            "events_taken_up": sum(snapshot.counted for snapshot in snapshots),
+            "types_taken_up": sum(len(snapshot.types) for snapshot in snapshots),
+            "messages_remembered": sum(snapshot.messages for snapshot in snapshots),
             "listening": web.url,
         },
     )
@@ -202,3 +260,17 @@ def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteL
             "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
             extra={"ledger": path},
         )
+
+
+def _say_what_stopped(ledger: SqliteLedger) -> None:
+    snapshots = ledger.snapshots.values()
+    log.info(
+        "stopped",
+        extra={
+            "events": sum(snapshot.counted for snapshot in snapshots),
+            "received": sum(snapshot.received for snapshot in snapshots),
+            "duplicate": sum(snapshot.duplicate for snapshot in snapshots),
+            "rejected": sum(sum(snapshot.rejected.values()) for snapshot in snapshots),
+            "unsettled_messages": sum(snapshot.unsettled_messages for snapshot in snapshots),
+        },
+    )

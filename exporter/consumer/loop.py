@@ -72,6 +72,11 @@ class Consumer:
         self._first = 0
         self._stopping = False
         self._stop_at = float("inf")
+        self._failure: ExporterError | None = None
+
+    def fail(self, error: ExporterError) -> None:
+        """Ask `run` to raise this soon; any thread may call it."""
+        self._failure = error
 
     def stop(self) -> None:
         """Ask the loop to end: no new receives; what arrives within the shutdown timeout is counted and deleted."""
@@ -85,7 +90,8 @@ class Consumer:
     def run(self) -> None:
         """Repeat until `stop` was called and all is settled or late, or (`until_empty`) every queue is empty.
 
-        Raises ExporterError where `until_empty` was asked for and nothing has worked for its timeout.
+        Raises ExporterError where `until_empty` was asked for and nothing has worked for its timeout, and what `fail`
+        was called with.
         """
         while not self._done(self._monotonic()):
             self.run_once()
@@ -243,6 +249,8 @@ class Consumer:
     # The end
 
     def _done(self, now: float) -> bool:
+        if self._failure is not None:
+            raise self._failure
         deleting = sum(queue.unconfirmed_deletes for queue in self._queues.values()) + self._client.deletes_in_flight()
         if self._stopping:
             if self._client.receives_in_flight():
