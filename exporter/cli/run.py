@@ -17,12 +17,14 @@ from exporter.consumer.loop import Consumer
 from exporter.consumer.recorder import Recorder
 from exporter.errors import WrongSettingError
 from exporter.ledger.sqlite.ledger import SqliteLedger
-from exporter.sqs.aws import connect, queue_name_of
-from exporter.sqs.calls import Calls
+from exporter.sqs.aws import connect
+from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
+from exporter.sqs.names import queue_name_of
 from exporter.summary import Summary
 from exporter.telemetry.instrumentation import Instrumentation
-from exporter.telemetry.metrics import Health, LedgerCollector, new_registry
+from exporter.telemetry.metrics import Health, LedgerCollector, StateCollector, new_registry
+from exporter.telemetry.metrics.state import State
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.telemetry.readiness import Readiness
 from exporter.web import LandingPage, WebServer
@@ -32,10 +34,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from types import FrameType
 
+    from prometheus_client import CollectorRegistry
+
     from exporter.cli.command_line import Invocation
     from exporter.settings import Settings
-    from exporter.sqs import QueueDepth
     from exporter.sqs.aws import Connection
+    from exporter.sqs.housekeeping import QueueState
     from exporter.telemetry.otlp.environment import Wanted
     from exporter.telemetry.otlp.running import OpenTelemetry
 
@@ -56,7 +60,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     telemetry_wanted = open_telemetry.wanted(os.environ)
     queue_name = queue_name_of(settings.queue)
-    connection = connection or connect()
+    connection = connection or connect(queues=[settings.queue])
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
 
     with ExitStack() as stopping:
@@ -72,18 +76,23 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         registry = new_registry()
         telemetry = None
         if telemetry_wanted is not None:
-            telemetry = _open_telemetry(telemetry_wanted, connection, ledger, depth=lambda: housekeeping.depth)
-        instrumentation = Instrumentation(
-            Health(registry, queue_name), queue_name, None if telemetry is None else telemetry.telemetry
-        )
+            telemetry = _open_telemetry(
+                telemetry_wanted,
+                connection,
+                registry,
+                ledger=lambda: ledger.snapshot.ledger,
+                queue_url=lambda queue: _url_of(housekeeping.queues.get(queue)),
+            )
+        instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
         readiness = Readiness()
-        housekeeping = Housekeeping(connection, settings.queue, listener=instrumentation)
-        calls = Calls(
+        housekeeping = Housekeeping(connection, [settings.queue])
+        client = Client(
             max_connections=settings.sqs.max_receives + max_delete_calls(settings.sqs.max_receives),
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
         )
         consumer = Consumer(
-            calls=calls,
+            queue_name=queue_name,
+            client=client,
             recorder=Recorder(ledger, instrumentation, readiness),
             housekeeping=housekeeping,
             instrumentation=instrumentation,
@@ -97,14 +106,28 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         )
         registry.register(
             LedgerCollector(
-                queue_name,
-                snapshot=lambda: ledger.snapshot,
-                depth=lambda: housekeeping.depth,
-                ready=lambda: readiness.why_not() is None,
-                revision=this_build().revision,
+                ledger=lambda: ledger.snapshot.ledger,
+                snapshots=lambda: {queue_name: ledger.snapshot},
+                attributes=lambda: {
+                    name: state.attributes for name, state in housekeeping.queues.items() if state.attributes
+                },
+                depths=lambda: {name: state.depth for name, state in housekeeping.queues.items() if state.depth},
+                max_messages=settings.ledger.max_ids,
             ),
         )
-        summary = Summary(lambda: ledger.snapshot, sys.stdout, settings.summary.interval_seconds)
+        registry.register(
+            StateCollector(
+                State(
+                    ready=lambda: {queue_name: readiness.why_not() is None},
+                    clock_skew_seconds=lambda: housekeeping.clock_skew_seconds,
+                    otlp_push_failures=dict if telemetry is None else telemetry.push_failures,
+                    revision=this_build().revision,
+                )
+            )
+        )
+        summary = Summary(
+            lambda: {queue_name: ledger.snapshot}, sys.stdout, settings.summary.interval_seconds, show_queue=False
+        )
         web = WebServer(
             registry,
             host=settings.web.host,
@@ -128,7 +151,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         summary.start()
         housekeeping.start()
         stopping.callback(housekeeping.stop)
-        stopping.callback(calls.close)
+        stopping.callback(client.close)
         if telemetry is not None:
             telemetry.start()
             stopping.callback(telemetry.stop)
@@ -159,20 +182,25 @@ def _signals(consumer: Consumer) -> Iterator[None]:
 
 
 def _open_telemetry(
-    wanted: Wanted, connection: Connection, ledger: SqliteLedger, *, depth: Callable[[], QueueDepth | None]
+    wanted: Wanted,
+    connection: Connection,
+    registry: CollectorRegistry,
+    *,
+    ledger: Callable[[], str],
+    queue_url: Callable[[str], str | None],
 ) -> OpenTelemetry:
     from exporter.telemetry.otlp.running import OpenTelemetry  # noqa: PLC0415 - half a second, for those who ask for it
 
     try:
         return OpenTelemetry(
-            wanted,
-            queue_name=ledger.snapshot.queue_name,
-            endpoint_url=connection.endpoint_url,
-            snapshot=lambda: ledger.snapshot,
-            depth=depth,
+            wanted, registry=registry, ledger=ledger, queue_url=queue_url, endpoint_url=connection.endpoint_url
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise WrongSettingError(f"OpenTelemetry's environment variables (OTEL_*) are wrong: {error}") from error
+
+
+def _url_of(state: QueueState | None) -> str | None:
+    return None if state is None or state.target is None else state.target.queue_url
 
 
 def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteLedger, web: WebServer) -> None:

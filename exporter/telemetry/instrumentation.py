@@ -7,22 +7,25 @@ import logging
 import time
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.sqs.answers import Deleted, Received
+from exporter.sqs import BATCH_SIZE
+from exporter.sqs.answers import ChangedVisibility, Deleted, Received
 from exporter.telemetry.logs import LogRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from exporter.errors import LedgerError, QueueUnavailableError
-    from exporter.sqs import QueueAttributes
-    from exporter.sqs.answers import Answer
+    from exporter.errors import InvalidEvent, LedgerError
+    from exporter.sqs.answers import Answer, Message
     from exporter.telemetry.metrics import Health
+    from exporter.telemetry.readiness import Status
 
 log = logging.getLogger("exporter")
 
+VISIBILITY_FAILED = "messages not given back at once, they come back after the visibility timeout"
 _UNTRACED: AbstractContextManager[None] = nullcontext()
 
 
@@ -89,14 +92,14 @@ class Instrumentation:
                 messages = len(answer.messages)
                 if not messages and not answer.released:
                     continue
-                if messages + sum(answer.released.values()) >= MAX_MESSAGES:
+                if messages + sum(answer.released.values()) >= BATCH_SIZE:
                     queue.full_receives_seconds.append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
                 queue.deletes += 1
                 queue.deletes_seconds.append(answer.answered_at - answer.sent_at)
                 queue.deleted += len(answer.confirmed)
-            elif answer.operation == "receive":
-                queue.receives += 1
+            elif isinstance(answer, ChangedVisibility):
+                self._health.requests_made(answer.queue, "change_visibility", 1)
             else:
                 self._health.requests_made(answer.queue, answer.operation, 1)
             if telemetry is None:
@@ -226,9 +229,14 @@ class Instrumentation:
                     self._health.delete_failed(answer.queue, reason, count)
                     detail = f"{count} entries of a batch delete"
                     self._warn(answer.queue, "deletes not confirmed, they are tried again", reason, detail)
+        elif isinstance(answer, ChangedVisibility):
+            for reason, count in Counter(reason for _, reason in answer.failed).items():
+                self._warn(answer.queue, VISIBILITY_FAILED, reason, f"{count} entries of a batch")
         elif answer.operation == "receive":
             self._health.receive_failed(answer.queue, answer.reason)
             self._warn(answer.queue, "receive failed", answer.reason, answer.detail)
+        elif answer.operation == "change_visibility":
+            self._warn(answer.queue, VISIBILITY_FAILED, answer.reason, answer.detail)
         else:
             self._health.delete_failed(answer.queue, answer.reason, len(answer.deletions))
             self._warn(answer.queue, "batch delete failed, it is tried again", answer.reason, answer.detail)

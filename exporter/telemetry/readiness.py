@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SIGN_OF_LIFE_SECONDS = 28.0
 """A long poll lasts 20 s and is given 5 s more; without an answer after this, SQS is out of reach."""
@@ -18,6 +18,18 @@ DELETES_TRIED_SECONDS = 60.0
 ITERATION_LIMIT_SECONDS = 60.0
 AT_ONCE = frozenset({"access_denied", "credentials", "queue_not_found", "kms", "tls", "clock_skew"})
 """Failures that do not pass by themselves within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `/-/ready` answers, as of one moment."""
+
+    ready: bool
+    """False where the ledger or every queue fails."""
+    sentence: str
+    """One line: "Ready.", or what stands in the way and where."""
+    queues: Mapping[str, str | None] = field(default_factory=dict)
+    """By queue: why nothing is counted from it, or None."""
 
 
 @dataclass(frozen=True, slots=True)

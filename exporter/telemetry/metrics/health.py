@@ -35,8 +35,8 @@ class _Queue:
 class Health:
     """What happened to requests, messages and commits; each queue is to be taken up before it is told of.
 
-    Every label value known in advance exists from then on, at 0. One thread, the consumer's, calls the methods; any other
-    may scrape.
+    Every label value known in advance exists from then on, at 0. One thread, the consumer's, calls the methods; any
+    other may scrape.
     """
 
     def __init__(self, registry: CollectorRegistry) -> None:

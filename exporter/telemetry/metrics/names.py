@@ -1,7 +1,7 @@
 """Every metric of our own: name, kind, help text, labels, buckets, and its name where it is pushed over OTLP.
 
-What people count and the queue itself begin with `sqs_`, the exporter's own health with `sqs_exporter_`. `process_*` and
-`python_info` are the library's. docs/metrics.md is made from this table.
+What people count and the queue itself begin with `sqs_`, the exporter's own health with `sqs_exporter_`. `process_*`
+and `python_info` are the library's. docs/metrics.md is made from this table.
 """
 
 from __future__ import annotations

@@ -58,9 +58,7 @@ class StateCollector(Collector):
             ready.add_metric((queue,), int(is_ready))
         yield ready
         started_at = state.commit_started_at()
-        yield _single(
-            names.COMMIT_STARTED, 0 if started_at is None else time.time() - (time.monotonic() - started_at)
-        )
+        yield _single(names.COMMIT_STARTED, 0 if started_at is None else time.time() - (time.monotonic() - started_at))
         yield _single(names.VOLUME_AVAILABLE, state.volume_available_bytes())
         yield _single(names.CLOCK_SKEW, state.clock_skew_seconds())
         yield _single(names.SPEAKER, int(state.speaking()))
