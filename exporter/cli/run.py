@@ -63,10 +63,10 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         ledger = open_ledger(settings)
         stopping.callback(ledger.close)
         housekeeping = Housekeeping(connection, settings.queue)
+        registry = new_registry()
         telemetry = None
         if telemetry_wanted is not None:
-            telemetry = _open_telemetry(telemetry_wanted, connection, ledger, housekeeping)
-        registry = new_registry()
+            telemetry = _open_telemetry(telemetry_wanted, connection, registry, ledger, housekeeping)
         instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
         readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
         client = Client(
@@ -85,12 +85,12 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             until_empty=settings.until_empty,
             until_empty_timeout_seconds=settings.until_empty_timeout_seconds,
         )
-        _register(registry, settings, ledger, housekeeping, readiness)
+        _register(registry, settings, ledger, housekeeping, readiness, telemetry)
         summary = Summary(
             lambda: ledger.snapshots,
             sys.stdout,
             settings.summary.interval_seconds,
-            name_queues=len(settings.queue) > 1 or is_prefix(settings.queue[0]),
+            show_queue=len(settings.queue) > 1 or is_prefix(settings.queue[0]),
         )
         web = WebServer(
             registry,
@@ -159,6 +159,7 @@ def _register(
     ledger: SqliteLedger,
     housekeeping: Housekeeping,
     readiness: Readiness,
+    telemetry: OpenTelemetry | None,
 ) -> None:
     """Let the registry read what is not an instrument: ledger, queues and the state of the process."""
     registry.register(
@@ -180,6 +181,7 @@ def _register(
                 commit_started_at=lambda: ledger.commit_started_at,
                 volume_available_bytes=lambda: available_bytes(settings.ledger.path),
                 clock_skew_seconds=lambda: housekeeping.clock_skew_seconds,
+                otlp_push_failures=dict if telemetry is None else telemetry.push_failures,
                 revision=this_build().revision,
             )
         )
@@ -221,16 +223,25 @@ def _threads_that_must_live(consumer: Consumer) -> Iterator[None]:
 
 
 def _open_telemetry(
-    wanted: Wanted, connection: Connection, ledger: SqliteLedger, housekeeping: Housekeeping
+    wanted: Wanted,
+    connection: Connection,
+    registry: CollectorRegistry,
+    ledger: SqliteLedger,
+    housekeeping: Housekeeping,
 ) -> OpenTelemetry:
     from exporter.telemetry.otlp.running import OpenTelemetry  # noqa: PLC0415 - half a second, for those who ask for it
+
+    def queue_url(queue: str) -> str | None:
+        state = housekeeping.queues.get(queue)
+        return None if state is None or state.target is None else state.target.queue_url
 
     try:
         return OpenTelemetry(
             wanted,
+            registry,
             endpoint_url=connection.endpoint_url,
-            snapshots=lambda: ledger.snapshots,
-            queues=lambda: housekeeping.queues,
+            ledger=lambda: ledger.name,
+            queue_url=queue_url,
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise WrongSettingError(f"OpenTelemetry's environment variables (OTEL_*) are wrong: {error}") from error

@@ -16,6 +16,7 @@ clock), and, while unsettled, for the queue's retention.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 import msgspec
@@ -72,8 +73,8 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True)
-class TypeTotals:
-    """Totals of one event type, over the ledger's whole life."""
+class SeriesTotals:
+    """Totals of one type, or of one type with one set of label values, over the ledger's whole life."""
 
     count: int
     value_nano: int
@@ -86,37 +87,53 @@ class TypeTotals:
     """When the series began, Unix time; a restart does not change it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
-    """Everything that was committed, as of one commit. Immutable; the mappings are never changed after publication.
+    """All that was committed for one queue, as of one commit. Immutable; no mapping is changed after publication.
 
-    In every snapshot received = sum of counts + duplicate + sum of rejected + sum of released.
+    In every snapshot received = counted + events_forgotten + duplicate + sum of rejected + sum of released.
     """
 
+    ledger: str
+    """The ledger's own name."""
     queue_name: str
     queue_arn: str | None
-    """None until the ledger was bound to the queue for the first time."""
+    """None until the rows were bound to the queue for the first time."""
     created_seconds: float
-    types: Mapping[str, TypeTotals]
+    """When the ledger was made, Unix time."""
+    instance_id: str
+    """Made once with the ledger: a UUID."""
+    label_names: tuple[str, ...]
+    series: Mapping[tuple[str, ...], SeriesTotals]
+    """By type and label values, in the order of `label_names`."""
     received: int
     duplicate: int
     rejected: Mapping[str, int]
     released: Mapping[str, int]
     timestamps_unreadable: int
     forgotten_early: int
+    overflowed: Mapping[str, int]
+    """Events counted under OTHER, by the cap that they met (OVERFLOW_LIMITS; both are always there)."""
+    without_event_id: int
+    """Events counted by their MessageId although they were to carry an id of their own."""
+    events_forgotten: int
+    """Events that were counted and taken away on purpose, with their type."""
     messages: int
-    """Ids remembered."""
+    """Ids remembered: messages' and events'. --ledger.max-ids limits them."""
     unsettled_messages: int
-    """Of them, those not yet known to be deleted."""
+    """Messages not yet known to be deleted."""
     oldest_message_seconds: float | None
     """When the oldest remembered id was committed, Unix time."""
-    instance_id: str
-    """Made once with the ledger: a stable identity of this exporter."""
+
+    @cached_property
+    def types(self) -> Mapping[str, SeriesTotals]:
+        """Totals by type: all label sets of a type summed up. Computed at the first use."""
+        return sum_by_type(self.series)
 
     @property
     def counted(self) -> int:
         """Events counted, of all types."""
-        return sum(totals.count for totals in self.types.values())
+        return sum(totals.count for totals in self.series.values())
 
 
 class Ledger(Protocol):
@@ -168,3 +185,23 @@ class Ledger(Protocol):
 
     def close(self) -> None:
         """Flush and close. Safe to call twice."""
+
+
+def sum_by_type(series: Mapping[tuple[str, ...], SeriesTotals]) -> dict[str, SeriesTotals]:
+    """Sum up all label sets of each type; the series of a type began with its oldest."""
+    types: dict[str, SeriesTotals] = {}
+    for (name, *_), totals in series.items():
+        before = types.get(name)
+        types[name] = totals if before is None else _together(before, totals)
+    return types
+
+
+def _together(one: SeriesTotals, other: SeriesTotals) -> SeriesTotals:
+    times = [at for at in (one.last_occurred_seconds, other.last_occurred_seconds) if at is not None]
+    return SeriesTotals(
+        one.count + other.count,
+        one.value_nano + other.value_nano,
+        one.negative_nano + other.negative_nano,
+        max(times, default=None),
+        min(one.created_seconds, other.created_seconds),
+    )

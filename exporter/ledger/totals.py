@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from exporter.ledger import OTHER_TYPE, TypeTotals
+from exporter.ledger import OTHER_TYPE, SeriesTotals
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Added:
     """What one batch adds. `types` holds what each changed type comes to, the others what comes on top."""
 
-    types: Mapping[str, TypeTotals]
+    types: Mapping[str, SeriesTotals]
     rejected: Mapping[str, int]
     timestamps_unreadable: int
 
@@ -25,19 +25,19 @@ class Added:
 class _Sum:
     __slots__ = ("count", "last_occurred_seconds", "negative_nano", "value_nano")
 
-    def __init__(self, totals: TypeTotals) -> None:
+    def __init__(self, totals: SeriesTotals) -> None:
         self.count = totals.count
         self.value_nano = totals.value_nano
         self.negative_nano = totals.negative_nano
         self.last_occurred_seconds = totals.last_occurred_seconds
 
 
-def new_series(now: float) -> TypeTotals:
+def new_series(now: float) -> SeriesTotals:
     """Begin a series, at 0."""
-    return TypeTotals(count=0, value_nano=0, negative_nano=0, last_occurred_seconds=None, created_seconds=now)
+    return SeriesTotals(count=0, value_nano=0, negative_nano=0, last_occurred_seconds=None, created_seconds=now)
 
 
-def add(before: Mapping[str, TypeTotals], outcomes: Iterable[Event | str], room: int, now: float) -> Added:
+def add(before: Mapping[str, SeriesTotals], outcomes: Iterable[Event | str], room: int, now: float) -> Added:
     """Add events to the totals of their types; at most `room` new types begin, OTHER_TYPE has the rest."""
     sums: dict[str, _Sum] = {}
     created: dict[str, float] = {}
@@ -70,7 +70,7 @@ def add(before: Mapping[str, TypeTotals], outcomes: Iterable[Event | str], room:
         elif total.last_occurred_seconds is None or at > total.last_occurred_seconds:
             total.last_occurred_seconds = at + 0.0
     types = {
-        name: TypeTotals(
+        name: SeriesTotals(
             total.count,
             total.value_nano,
             total.negative_nano,

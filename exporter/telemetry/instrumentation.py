@@ -7,10 +7,11 @@ import logging
 import time
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from exporter.sqs import BATCH_SIZE
-from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Received
+from exporter.sqs.answers import ChangedVisibility, Deleted, Received
 from exporter.telemetry.logs import LogRateLimiter
 
 if TYPE_CHECKING:
@@ -19,11 +20,12 @@ if TYPE_CHECKING:
 
     from exporter.errors import InvalidEvent, LedgerError
     from exporter.sqs.answers import Answer, Message
-    from exporter.telemetry.metrics.health import Health
+    from exporter.telemetry.metrics import Health
     from exporter.telemetry.readiness import Status
 
 log = logging.getLogger("exporter")
 
+VISIBILITY_FAILED = "messages not given back at once, they come back after the visibility timeout"
 _UNTRACED: AbstractContextManager[None] = nullcontext()
 
 
@@ -46,6 +48,19 @@ class Telemetry(Protocol):
         """End the batch: it could not be committed."""
 
 
+@dataclass(slots=True)
+class _Answered:
+    """What an iteration's answers say of one queue."""
+
+    receives: int = 0
+    received: bool = False
+    full_receives_seconds: list[float] = field(default_factory=list)
+    """Of the receives that brought as many messages as fit: of all others it is mostly the long poll's wait."""
+    deletes_seconds: list[float] = field(default_factory=list)
+    deletes: int = 0
+    deleted: int = 0
+
+
 class Instrumentation:
     """The one place where the loop's happenings become log lines and metrics.
 
@@ -56,73 +71,82 @@ class Instrumentation:
         self._health = health
         self._telemetry = telemetry
         self._log_rate_limiter = LogRateLimiter()
-        self._told_why_not: dict[str, str | None] = {}
+        self._was_ready = False
+        self._ready_queues: dict[str, bool] = {}
 
     def queue_taken_up(self, queue: str) -> None:
-        """A queue was named, or found under a prefix: its series begin."""
+        """The queue is served from now on: its series begin."""
         self._health.take_up(queue)
-        self._told_why_not[queue] = ""
 
     def answered(self, answers: Sequence[Answer]) -> None:
-        """Calls were answered, or failed.
-
-        Of receives only those are timed that came back full: another one took as long as it waited for messages.
-        """
+        """An iteration's calls were answered, or failed."""
         telemetry = self._telemetry if self._telemetry is not None and self._telemetry.answered(answers) else None
-        durations: dict[tuple[str, str], list[float]] = {}
-        requests: dict[tuple[str, str], int] = {}
-        deleted: dict[str, int] = {}
-        received: set[str] = set()
+        queues: dict[str, _Answered] = {}
         for answer in answers:
-            queue = answer.queue
+            queue = queues.get(answer.queue)
+            if queue is None:
+                queue = queues[answer.queue] = _Answered()
             if isinstance(answer, Received):
-                operation = "receive"
-                received.add(queue)
-                if len(answer.messages) == BATCH_SIZE:
-                    durations.setdefault((queue, operation), []).append(answer.answered_at - answer.sent_at)
+                queue.receives += 1
+                queue.received = True
+                messages = len(answer.messages)
+                if not messages and not answer.released:
+                    continue
+                if messages + sum(answer.released.values()) >= BATCH_SIZE:
+                    queue.full_receives_seconds.append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
-                operation = "delete"
-                durations.setdefault((queue, operation), []).append(answer.answered_at - answer.sent_at)
-                deleted[queue] = deleted.get(queue, 0) + len(answer.confirmed)
+                queue.deletes += 1
+                queue.deletes_seconds.append(answer.answered_at - answer.sent_at)
+                queue.deleted += len(answer.confirmed)
+            elif isinstance(answer, ChangedVisibility):
+                self._health.requests_made(answer.queue, "change_visibility", 1)
             else:
-                operation = answer.operation if isinstance(answer, Failed) else "change_visibility"
-            requests[queue, operation] = requests.get((queue, operation), 0) + 1
+                self._health.requests_made(answer.queue, answer.operation, 1)
             if telemetry is None:
                 self._tell_of(answer)
             else:
                 with telemetry.call(answer):
                     self._tell_of(answer)
-        self.requests_made(requests)
-        for queue in received:
-            self._health.receive_succeeded(queue, time.time())
-        for (queue, operation), seconds in durations.items():
-            self._health.observe_requests(queue, operation, seconds)
-        for queue, count in deleted.items():
-            self._health.messages_deleted(queue, count)
+        for name, queue in queues.items():
+            self._count(name, queue)
 
-    def requests_made(self, requests: Mapping[tuple[str, str], int]) -> None:
-        """So many requests were made, by queue and operation: what SQS bills."""
-        for (queue, operation), count in requests.items():
+    def _count(self, name: str, queue: _Answered) -> None:
+        health = self._health
+        if queue.receives:
+            health.requests_made(name, "receive", queue.receives)
+        if queue.received:
+            health.receive_succeeded(name, time.time())
+        if queue.full_receives_seconds:
+            health.observe_requests(name, "receive", queue.full_receives_seconds)
+        if queue.deletes:
+            health.requests_made(name, "delete", queue.deletes)
+            health.observe_requests(name, "delete", queue.deletes_seconds)
+            health.messages_deleted(name, queue.deleted)
+
+    def requests_made(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Housekeeping made so many requests, by queue (or prefix) and operation."""
+        for (queue, operation), count in counts.items():
             self._health.requests_made(queue, operation, count)
 
     def receives_in_flight(self, queue: str, count: int) -> None:
-        """So many receives are under way now."""
+        """So many receives of the queue are under way now."""
         self._health.set_receives_in_flight(queue, count)
 
-    def receives_abandoned(self, receives: Mapping[str, int]) -> None:
-        """Long polls were still open when the shutdown timeout was over."""
-        for queue, count in receives.items():
+    def receives_abandoned(self, counts: Mapping[str, int]) -> None:
+        """Long polls were still open, by queue, when the shutdown timeout was over."""
+        for queue, count in counts.items():
+            self._health.requests_made(queue, "receive", count)
             log.info(
                 "long polls abandoned: what SQS handed to them comes back after the visibility timeout",
                 extra={"queue": queue, "receives": count},
             )
 
     def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
-        """What these answers brought is parsed and submitted meanwhile."""
+        """A batch is begun: what these answers brought is parsed and submitted meanwhile."""
         return _UNTRACED if self._telemetry is None else self._telemetry.processing(received)
 
     def not_recorded(self) -> None:
-        """What was submitted could not be recorded: SQS delivers it again."""
+        """The batch that was begun could not be committed: SQS delivers it again."""
         if self._telemetry is not None:
             self._telemetry.not_recorded()
 
@@ -134,7 +158,7 @@ class Instrumentation:
                 extra={
                     "queue": queue,
                     "reason": invalid.reason,
-                    **({"field": invalid.field, "kind": invalid.kind} if invalid.field else {}),
+                    **({"field": invalid.field, "held": invalid.kind} if invalid.field else {}),
                     "message_id": message.message_id[:128],
                     "body_bytes": len(message.body),
                     "body_sha256": hashlib.sha256(message.body).hexdigest(),
@@ -144,12 +168,14 @@ class Instrumentation:
             )
 
     def committed(self, seconds: float) -> None:
-        """A batch was committed to the ledger."""
+        """A commit of the ledger succeeded, and with it the batch that was begun, if there was one."""
         self._health.observe_commit(seconds)
         if self._telemetry is not None:
             self._telemetry.recorded()
 
-    def events_counted(self, queue: str, event_ages_seconds: list[float], message_ages_seconds: list[float]) -> None:
+    def events_counted(
+        self, queue: str, event_ages_seconds: Sequence[float], message_ages_seconds: Sequence[float]
+    ) -> None:
         """Events of one commit were counted; how old they and their messages were."""
         self._health.observe_event_ages(queue, event_ages_seconds)
         self._health.observe_message_ages(queue, message_ages_seconds)
@@ -173,39 +199,47 @@ class Instrumentation:
         log.info("ledger works again")
 
     def readiness(self, status: Status) -> None:
-        """`/-/ready` answers so now; of each queue only a change between ready and not is worth a line."""
-        for queue, why_not in status.queues.items():
-            told = self._told_why_not.get(queue, "")
-            if (why_not is None) == (told is None):
-                continue
-            if why_not is None:
-                log.info("ready", extra={"queue": queue})
-            elif told is None:
-                log.warning("not ready", extra={"queue": queue, "why": why_not})
-            self._told_why_not[queue] = why_not
+        """`/-/ready` answers so now; only a change is worth a line: of the whole, or of one queue of several."""
+        before, self._ready_queues = self._ready_queues, {name: why is None for name, why in status.queues.items()}
+        if status.ready != self._was_ready:
+            self._was_ready = status.ready
+            only = {"queue": next(iter(status.queues))} if len(status.queues) == 1 else {}
+            if status.ready:
+                log.info("ready", extra=only)
+            else:
+                log.warning("not ready", extra={**only, "why": status.sentence})
+        elif status.ready:
+            for name, why in status.queues.items():
+                if (why is None) == before.get(name, False):
+                    continue
+                if why is None:
+                    log.info("queue is ready", extra={"queue": name})
+                else:
+                    log.warning("queue is not ready", extra={"queue": name, "why": why})
 
     def _tell_of(self, answer: Answer) -> None:
         """Count what went wrong, and say it."""
-        queue = answer.queue
         if isinstance(answer, Received):
             for reason, count in answer.released.items():
                 detail = f"{count} messages of an answer, they come back after the visibility timeout"
-                self._warn(queue, "messages can't be used", reason, detail)
-        elif isinstance(answer, Deleted | ChangedVisibility):
-            if isinstance(answer, Deleted) and answer.failed:
+                self._warn(answer.queue, "messages can't be used", reason, detail)
+        elif isinstance(answer, Deleted):
+            if answer.failed:
                 for reason, count in Counter(reason for _, reason in answer.failed).items():
-                    self._health.delete_failed(queue, reason, count)
+                    self._health.delete_failed(answer.queue, reason, count)
                     detail = f"{count} entries of a batch delete"
-                    self._warn(queue, "deletes not confirmed, they are tried again", reason, detail)
+                    self._warn(answer.queue, "deletes not confirmed, they are tried again", reason, detail)
+        elif isinstance(answer, ChangedVisibility):
+            for reason, count in Counter(reason for _, reason in answer.failed).items():
+                self._warn(answer.queue, VISIBILITY_FAILED, reason, f"{count} entries of a batch")
         elif answer.operation == "receive":
-            self._health.receive_failed(queue, answer.reason)
-            self._warn(queue, "receive failed", answer.reason, answer.detail)
-        elif answer.operation == "delete":
-            self._health.delete_failed(queue, answer.reason, len(answer.deletions))
-            self._warn(queue, "batch delete failed, it is tried again", answer.reason, answer.detail)
+            self._health.receive_failed(answer.queue, answer.reason)
+            self._warn(answer.queue, "receive failed", answer.reason, answer.detail)
+        elif answer.operation == "change_visibility":
+            self._warn(answer.queue, VISIBILITY_FAILED, answer.reason, answer.detail)
         else:
-            what = "messages of a FIFO queue could not be given back at once, their groups wait"
-            self._warn(queue, what, answer.reason, answer.detail)
+            self._health.delete_failed(answer.queue, answer.reason, len(answer.deletions))
+            self._warn(answer.queue, "batch delete failed, it is tried again", answer.reason, answer.detail)
 
     def _warn(self, queue: str, what: str, reason: str, detail: str) -> None:
         kind = f"{queue} {what} {reason}"

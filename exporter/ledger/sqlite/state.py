@@ -24,8 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from exporter.events.event import Event
-    from exporter.ledger import TypeTotals
-    from exporter.ledger.room import Room
+    from exporter.ledger import SeriesTotals
 
 
 @dataclass(slots=True)
@@ -54,7 +53,7 @@ class Written(NamedTuple):
     row: Row
     ids: Sequence[bytes]
     pruned: Pruned
-    types: Mapping[str, TypeTotals]
+    types: Mapping[str, SeriesTotals]
     rejected: Mapping[str, int]
     released: Mapping[str, int]
 
@@ -70,12 +69,12 @@ class State:
     Loading raises ValueError where the rows are not what was written.
     """
 
-    def __init__(self, connection: sqlite3.Connection, queue_name: str, room: Room) -> None:
+    def __init__(self, connection: sqlite3.Connection, queue_name: str) -> None:
         instance_id, created_seconds = read_identity(connection)
         queue = read_queue(connection, queue_name) or begin_queue(connection, queue_name)
         types, type_checksums = read_types(connection, queue.id)
         reasons, reason_checksums = read_reasons(connection, queue.id)
-        self.memory = Memory(queue.id, room)
+        self.memory = Memory(queue.id)
         if queue.rows_checksum != type_checksums + reason_checksums + self.memory.load(connection):
             raise ValueError(queue.name)
         self.queue = queue
@@ -84,7 +83,7 @@ class State:
             queue_name=queue.name,
             queue_arn=queue.arn,
             created_seconds=created_seconds,
-            types=MappingProxyType(types),
+            series=MappingProxyType({(name,): totals for name, totals in types.items()}),
             received=queue.received,
             duplicate=queue.duplicate,
             rejected=MappingProxyType(reasons[REJECTED]),
@@ -95,6 +94,11 @@ class State:
             unsettled_messages=self.memory.unsettled,
             oldest_message_seconds=self.memory.oldest_seconds,
             instance_id=instance_id,
+            ledger=instance_id[:8],
+            label_names=(),
+            overflowed={},
+            without_event_id=0,
+            events_forgotten=0,
         )
 
     @property
@@ -154,7 +158,7 @@ class State:
             queue_name=queue.name,
             queue_arn=queue.arn,
             created_seconds=before.created_seconds,
-            types=MappingProxyType({**before.types, **written.types}),
+            series=MappingProxyType({**before.series, **{(name,): totals for name, totals in written.types.items()}}),
             received=queue.received,
             duplicate=queue.duplicate,
             rejected=MappingProxyType({**before.rejected, **written.rejected}),
@@ -165,4 +169,9 @@ class State:
             unsettled_messages=memory.unsettled,
             oldest_message_seconds=memory.oldest_seconds,
             instance_id=before.instance_id,
+            ledger=before.ledger,
+            label_names=(),
+            overflowed={},
+            without_event_id=0,
+            events_forgotten=0,
         )

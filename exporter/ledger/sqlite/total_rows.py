@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from exporter.ledger import TypeTotals
+from exporter.ledger import SeriesTotals
 from exporter.ledger.sqlite.schema import row_checksum
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ RELEASED = "released"
 
 
 def write_types(
-    connection: sqlite3.Connection, queue_id: int, before: Mapping[str, TypeTotals], after: Mapping[str, TypeTotals]
+    connection: sqlite3.Connection, queue_id: int, before: Mapping[str, SeriesTotals], after: Mapping[str, SeriesTotals]
 ) -> int:
     """Write the changed types; returns by how much the sum of the rows' checksums changes."""
     rows = [_type_row(queue_id, name, totals) for name, totals in after.items()]
@@ -39,13 +39,13 @@ def write_reasons(
     return sum(row[-1] for row in rows) - old
 
 
-def read_types(connection: sqlite3.Connection, queue_id: int) -> tuple[dict[str, TypeTotals], int]:
+def read_types(connection: sqlite3.Connection, queue_id: int) -> tuple[dict[str, SeriesTotals], int]:
     """Read all types of the queue and the sum of their checksums. Raises ValueError where a row is damaged."""
-    types: dict[str, TypeTotals] = {}
+    types: dict[str, SeriesTotals] = {}
     checksums = 0
     for row in connection.execute("SELECT * FROM types WHERE queue_id = ?", (queue_id,)):
         _, name, count, value_nano, negative_nano, last_occurred_seconds, created_seconds, checksum = row
-        totals = TypeTotals(int(count), int(value_nano), int(negative_nano), last_occurred_seconds, created_seconds)
+        totals = SeriesTotals(int(count), int(value_nano), int(negative_nano), last_occurred_seconds, created_seconds)
         if _type_row(queue_id, name, totals) != row:
             raise ValueError(name)
         types[name] = totals
@@ -66,7 +66,9 @@ def read_reasons(connection: sqlite3.Connection, queue_id: int) -> tuple[dict[st
     return counts, checksums
 
 
-def _type_row(queue_id: int, name: str, totals: TypeTotals) -> tuple[int, str, str, str, str, float | None, float, int]:
+def _type_row(
+    queue_id: int, name: str, totals: SeriesTotals
+) -> tuple[int, str, str, str, str, float | None, float, int]:
     row = (
         queue_id,
         name,
