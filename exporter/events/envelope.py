@@ -36,8 +36,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     timestamp: tuple[str, bytes]
     """Its key and its text."""
     type: tuple[str, bytes] = ("", b"")
-    ids: tuple[bytes, ...] = ()
-    """The texts that identify the event together."""
+    ids: tuple[tuple[bytes, ...], ...] = ()
+    """What may identify the event, the nearest first: texts that do so together."""
     attributes: tuple[bytes, ...] = ()
     """The values of the wanted message attributes."""
 
@@ -50,7 +50,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
             self.event,
             self.timestamp if is_there(self.timestamp[1]) else outer.timestamp,
             self.type,
-            self.ids if all(map(is_there, self.ids)) else outer.ids,
+            (*self.ids, *outer.ids),
             outer.attributes,
         )
 
@@ -73,12 +73,12 @@ class EnvelopeReader:
         )
         if kind == b'"Notification"' and _are_strings(topic, message):
             return Envelope(
-                "sns", message, ("Timestamp", published), ids=(message_id,), attributes=tuple(texts[len(_KEYS) :])
+                "sns", message, ("Timestamp", published), ids=((message_id,),), attributes=tuple(texts[len(_KEYS) :])
             )
         if _are_strings(detail_type) and detail:
-            return Envelope("eventbridge", detail, ("time", time), ("detail-type", detail_type), (id_,))
+            return Envelope("eventbridge", detail, ("time", time), ("detail-type", detail_type), ((id_,),))
         if _are_strings(version, name, source, id_):
-            return Envelope("cloudevents", data, ("time", time), ("type", name), (source, id_))
+            return Envelope("cloudevents", data, ("time", time), ("type", name), ((source, id_),))
         return "records" if texts[13].startswith(b"[") else None
 
 
@@ -102,10 +102,10 @@ def content(text: bytes) -> bytes:
 def event_id(texts: Sequence[bytes]) -> bytes | None:
     """Return the digest of the JSON strings or numbers that identify an event together.
 
-    None where there is none, or one of them is neither or empty.
+    None where one of them is neither, or empty.
     """
     parts = [content(text) if text.startswith(b'"') else text for text in texts]
-    if not texts or not all(parts) or any(text.startswith((b"{", b"[", b"t", b"f", b"n")) for text in texts):
+    if not all(parts) or any(text.startswith((b"{", b"[", b"t", b"f", b"n")) for text in texts):
         return None
     # Each but the last is told with its length, or "a" and "bc" would be "ab" and "c".
     told = [b"%d:%b" % (len(part), part) for part in parts[:-1]]

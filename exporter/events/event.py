@@ -230,7 +230,8 @@ class EventParser:
         except InvalidEvent as invalid:
             raise InvalidEvent(invalid.reason, names.get(invalid.field, invalid.field), invalid.kind) from None
         if self._identified and event.event_id is None:
-            return msgspec.structs.replace(event, event_id=event_id(envelope.ids))
+            identity = next(filter(None, map(event_id, envelope.ids)), None)
+            return Event(event.series, event.value_nano, event.occurred_at_seconds, identity)
         return event
 
 
