@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
+from exporter.consumer.batch_window import BatchWindow
 from exporter.consumer.deletions import Deletions, max_delete_calls
 from exporter.consumer.pacing import Pacing
 from exporter.errors import InvalidEvent, WrongSettingError
@@ -67,7 +68,7 @@ class Consumer:
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._until_empty = until_empty
 
-        self._pacing = Pacing(max_receives)
+        self._pacing = Pacing(max_receives, BatchWindow(0.0))
         self._deletions = Deletions()
         self._max_delete_calls = max_delete_calls(max_receives)
         self._queue: QueueAttributes | None = None
@@ -149,7 +150,7 @@ class Consumer:
             return
         self._recorder.advance(max(0.0, answer.answered_at - max(answer.sent_at, self._covered_until)))
         self._covered_until = max(self._covered_until, answer.answered_at)
-        self._pacing.answered(len(answer.messages), answer.sent_at)
+        self._pacing.answered(len(answer.messages), answer.sent_at, answer.answered_at)
         self._readiness.receive_succeeded(answer.answered_at)
 
     def _delete_answered(self, answer: Deleted) -> None:
