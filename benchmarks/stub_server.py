@@ -271,7 +271,9 @@ def serve(control: Control, certificate: tuple[str, str] | None) -> None:
 def _description(request: dict[str, object]) -> bytes:
     """Answer GetQueueUrl and GetQueueAttributes."""
     if "QueueName" in request:
-        return http_answer(json.dumps({"QueueUrl": f"http://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/{request['QueueName']}"}).encode())
+        return http_answer(
+            json.dumps({"QueueUrl": f"http://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/{request['QueueName']}"}).encode()
+        )
     name = str(request["QueueUrl"]).rpartition("/")[2]
     attributes = {
         "QueueArn": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:{name}",

@@ -14,6 +14,7 @@ from exporter.settings import Settings
 from exporter.settings.duration import format_duration
 from exporter.settings.setting import Group, Setting, SettingField, setting_fields
 from exporter.settings.sources import read_settings
+from exporter.sqs.names import is_prefix
 from exporter.telemetry import logs
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ def configure(invocation: Invocation) -> Settings:
     return settings
 
 
+def one_queue(settings: Settings, command: str) -> str:
+    """Return the one queue that a command works on. Raises WrongSettingError where several or a prefix are named."""
+    if len(settings.queue) > 1 or is_prefix(settings.queue[0]):
+        raise WrongSettingError(
+            f"--queue is {shown(','.join(settings.queue))}: {command} works on one queue, so use its name, such as orders"
+        )
+    return settings.queue[0]
+
+
 def read_command_line(arguments: Sequence[str], commands: Mapping[str, Command]) -> Invocation | None:
     """Read the arguments; None where there are none, after the help was printed.
 
@@ -101,7 +111,7 @@ def _one_value(setting: Setting, values: Sequence[str]) -> str:
     """Return what was given for a flag. Raises WrongSettingError where it was given twice and takes one value."""
     if len(values) > 1 and not setting.several:
         raise WrongSettingError(
-            f"{setting.flag} is given {len(values)} times, as {shown(list(values))}: it takes one value, so give it once"
+            f"{setting.flag} is given {len(values)} times, as {shown(list(values))}: it takes one value, give it once"
         )
     return ",".join(values)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -14,33 +15,41 @@ from typing import TYPE_CHECKING
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
 from exporter.consumer.loop import Consumer
+from exporter.consumer.queue import QueueOptions
 from exporter.consumer.recorder import Recorder
-from exporter.errors import WrongSettingError
+from exporter.errors import ExporterError, WrongSettingError, one_line
+from exporter.events.event import EventParser
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
 from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
-from exporter.sqs.names import queue_name_of
+from exporter.sqs.names import is_prefix
 from exporter.summary import Summary
 from exporter.telemetry.instrumentation import Instrumentation
-from exporter.telemetry.metrics import Health, LedgerCollector, new_registry
+from exporter.telemetry.metrics import Health, LedgerCollector, StateCollector, new_registry
+from exporter.telemetry.metrics.state import State
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.telemetry.readiness import Readiness
-from exporter.web import LandingPage, WebServer
+from exporter.web import WebServer
 from exporter.web.config import read_web_config
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
+    from pathlib import Path
     from types import FrameType
+
+    from prometheus_client import CollectorRegistry
 
     from exporter.cli.command_line import Invocation
     from exporter.settings import Settings
-    from exporter.sqs import QueueDepth
     from exporter.sqs.aws import Connection
     from exporter.telemetry.otlp.environment import Wanted
     from exporter.telemetry.otlp.running import OpenTelemetry
 
 log = logging.getLogger("exporter")
+
+MAX_CONNECTIONS = 512
+"""How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
 
 
 def execute(invocation: Invocation) -> int:
@@ -70,7 +79,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
         readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
         client = Client(
-            max_connections=2 * max(settings.sqs.max_receives, MIN_CONNECTIONS),
+            max_connections=MAX_CONNECTIONS,
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
         )
         consumer = Consumer(
@@ -85,7 +94,8 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             until_empty=settings.until_empty,
             until_empty_timeout_seconds=settings.until_empty_timeout_seconds,
         )
-        _register(registry, settings, ledger, housekeeping, readiness, telemetry)
+        registry.register(_ledger_collector(settings, ledger, housekeeping))
+        registry.register(_state_collector(settings, ledger, housekeeping, readiness, telemetry))
         summary = Summary(
             lambda: ledger.snapshots,
             sys.stdout,
@@ -153,39 +163,42 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
     )
 
 
-def _register(
-    registry: CollectorRegistry,
+def _ledger_collector(settings: Settings, ledger: SqliteLedger, housekeeping: Housekeeping) -> LedgerCollector:
+    return LedgerCollector(
+        ledger=lambda: ledger.name,
+        snapshots=lambda: ledger.snapshots,
+        attributes=lambda: {name: state.attributes for name, state in housekeeping.queues.items() if state.attributes},
+        depths=lambda: {name: state.depth for name, state in housekeeping.queues.items() if state.depth},
+        max_messages=settings.ledger.max_ids,
+        label_names=tuple(name for name, _ in settings.events.labels),
+    )
+
+
+def _state_collector(
     settings: Settings,
     ledger: SqliteLedger,
     housekeeping: Housekeeping,
     readiness: Readiness,
     telemetry: OpenTelemetry | None,
-) -> None:
-    """Let the registry read what is not an instrument: ledger, queues and the state of the process."""
-    registry.register(
-        LedgerCollector(
-            ledger=lambda: ledger.name,
-            snapshots=lambda: ledger.snapshots,
-            attributes=lambda: {
-                name: state.attributes for name, state in housekeeping.queues.items() if state.attributes is not None
-            },
-            depths=lambda: {name: state.depth for name, state in housekeeping.queues.items() if state.depth is not None},
-            max_messages=settings.ledger.max_ids,
-            label_names=tuple(name for name, _ in settings.events.labels),
+) -> StateCollector:
+    return StateCollector(
+        State(
+            ready=lambda: {queue: why is None for queue, why in readiness.status().queues.items()},
+            commit_started_at=lambda: ledger.commit_started_at,
+            volume_available_bytes=lambda: _available_bytes(settings.ledger.path),
+            clock_skew_seconds=lambda: housekeeping.clock_skew_seconds,
+            otlp_push_failures=dict if telemetry is None else telemetry.push_failures,
+            revision=this_build().revision,
         )
     )
-    registry.register(
-        StateCollector(
-            State(
-                ready=lambda: {queue: why is None for queue, why in readiness.status().queues.items()},
-                commit_started_at=lambda: ledger.commit_started_at,
-                volume_available_bytes=lambda: available_bytes(settings.ledger.path),
-                clock_skew_seconds=lambda: housekeeping.clock_skew_seconds,
-                otlp_push_failures=dict if telemetry is None else telemetry.push_failures,
-                revision=this_build().revision,
-            )
-        )
-    )
+
+
+def _available_bytes(path: Path) -> int | None:
+    """Return the room for the ledger on its volume; None where the system does not say."""
+    try:
+        return shutil.disk_usage(path.parent).free
+    except OSError:
+        return None
 
 
 @contextmanager
@@ -238,7 +251,7 @@ def _open_telemetry(
     try:
         return OpenTelemetry(
             wanted,
-            registry,
+            registry=registry,
             endpoint_url=connection.endpoint_url,
             ledger=lambda: ledger.name,
             queue_url=queue_url,

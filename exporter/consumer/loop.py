@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from exporter.consumer.queue import QueueOptions
     from exporter.consumer.recorder import Recorder
     from exporter.sqs.answers import Answer
-    from exporter.sqs.housekeeping import Housekeeping, QueueState
     from exporter.sqs.client import Client
+    from exporter.sqs.housekeeping import Housekeeping, QueueState
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
 

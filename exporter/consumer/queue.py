@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from exporter.events.event import EventParser
     from exporter.sqs import QueueAttributes, Target
     from exporter.sqs.answers import Deleted, Failed, Received
-    from exporter.sqs.housekeeping import QueueState
     from exporter.sqs.client import Client
+    from exporter.sqs.housekeeping import QueueState
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import QueueReadiness
 
@@ -306,7 +306,7 @@ class Queue:
         self._instrumentation.events_counted(self.name, event_ages_seconds, message_ages_seconds)
 
     def drop_deletes(self) -> None:
-        """Forget the deletes that are not sent: the ledger fails, and nothing may go that is not known to be on disk."""
+        """Forget the deletes that are not sent: nothing may go that is not known to be on disk."""
         self._deletions.drop()
 
     # What to send

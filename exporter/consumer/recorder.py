@@ -7,12 +7,12 @@ from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from exporter.backoff import Backoff
-from exporter.errors import LedgerError
 from exporter.ledger import QueueBatch, failpoint
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from exporter.errors import LedgerError
     from exporter.ledger import Delivery, Ledger, QueueIdentity
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness

@@ -86,7 +86,7 @@ def test_each_command_has_the_flags_that_mean_something_to_it(capsys: pytest.Cap
         (["demo", "--queue", "a"], "demo has no '--queue'; see sqs-event-exporter demo --help"),
         (
             ["run", "--queue", "a", "--log.level", "info", "--log.level", "warn"],
-            "--log.level is given 2 times, as 'info,warn': it takes one value, so give it once",
+            "--log.level is given 2 times, as 'info,warn': it takes one value, give it once",
         ),
         (["run", "--queue", "a", "b"], "run has no 'b'; see sqs-event-exporter run --help"),
         (

@@ -1,4 +1,4 @@
-"""What the consumer's unit tests put around it: a clock, a ledger, an SQS and its housekeeping that a test sets by hand."""
+"""What the consumer's unit tests put around it: a clock, a ledger, an SQS and its housekeeping, set by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry
 from exporter.consumer.loop import Consumer
 from exporter.consumer.queue import QueueOptions
 from exporter.consumer.recorder import Recorder
-from exporter.errors import LedgerError
 from exporter.events.event import EventMapping, EventParser
 from exporter.ledger import Completed
 from exporter.ledger.message_ids import remembered_ids
@@ -23,9 +22,10 @@ from exporter.telemetry.metrics.health import Health
 from exporter.telemetry.readiness import Readiness
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from exporter.consumer.queue import OnInvalid
+    from exporter.errors import LedgerError
     from exporter.ledger import Batch, QueueIdentity, Snapshot
     from exporter.sqs.answers import Answer, Deletion
 
@@ -183,7 +183,7 @@ class HandMadeSqs:
         answers, self._answers = self._answers, []
         return answers
 
-    def receive(  # noqa: PLR0913 - as the client's
+    def receive(
         self,
         queue: str,
         _target: Target,

@@ -338,7 +338,7 @@ def test_what_is_flag_only_is_taken_from_no_other_source(tmp_path: Path) -> None
         ("demo",),
         Path("/tmp/x.db"),
         5,
-    )  # noqa: S108 - the same
+    )
     flags = {"ledger.path": "mine.db"}
     assert read_settings(flags, environment, defaults=defaults, flag_only=flag_only).ledger.path == Path("mine.db")
 
