@@ -38,11 +38,18 @@ class QueueUnavailableError(ExporterError):
 
 
 class InvalidEvent(Exception):  # noqa: N818 - the name is the design's: a message that is not an event is no error of ours
-    """A message that is not an event; `reason` is one of the bounded reasons of `exporter.events.event.REASONS`."""
+    """A message that is not an event.
 
-    def __init__(self, reason: str) -> None:
+    `reason` is one of the bounded reasons of `exporter.events.event.REASONS`. `field` is the field that was wrong, as
+    the settings or the envelope name it, and `kind` the kind of JSON value that it held: `string`, `number`, `object`,
+    `array`, `boolean`, `null` or `absent`. Both are empty where the body as a whole is wrong. None says what it held.
+    """
+
+    def __init__(self, reason: str, field: str = "", kind: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.field = field
+        self.kind = kind
 
 
 class LedgerError(ExporterError):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.command_line import configure
 from exporter.cli.options import PeekOptions
 from exporter.errors import InvalidEvent
-from exporter.events.event import NANO, parse
+from exporter.events.event import NANO, EventMapping, EventParser
 from exporter.settings.sources import read_options
 from exporter.sqs.aws import connect
 from exporter.sqs.housekeeping import find
@@ -56,7 +56,8 @@ def execute(invocation: Invocation) -> int:
 
 def _outcome(body: bytes, settings: Settings) -> dict[str, object]:
     try:
-        event = parse(body, now_seconds=time.time(), require_timestamp=settings.events.require_timestamp)
+        parser = EventParser(EventMapping(require_timestamp=settings.events.require_timestamp))
+        event = parser.parse(body, sent_at_seconds=None, now_seconds=time.time())
     except InvalidEvent as invalid:
         return {"rejected": invalid.reason}
     return {

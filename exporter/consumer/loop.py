@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from exporter.consumer.deletions import Deletions, max_delete_calls
 from exporter.consumer.pacing import FULL_BATCH, Pacing
 from exporter.errors import InvalidEvent, WrongSettingError
-from exporter.events.event import parse
+from exporter.events.event import EventMapping, EventParser
 from exporter.ledger import Delivery, QueueIdentity, failpoint
 from exporter.ledger.message_ids import remembered_ids
 from exporter.sqs.calls import Deleted, Deletion, Received
@@ -63,7 +63,7 @@ class Consumer:
         self._readiness = readiness
         self._wait_seconds = min(wait_seconds, UNTIL_EMPTY_WAIT_SECONDS) if until_empty else wait_seconds
         self._on_invalid = on_invalid
-        self._require_timestamp = require_timestamp
+        self._parser = EventParser(EventMapping(require_timestamp=require_timestamp))
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._until_empty = until_empty
 
@@ -205,7 +205,9 @@ class Consumer:
             message_ids = remembered_ids([message.message_id for message in answer.messages])
             for message, message_id in zip(answer.messages, message_ids, strict=True):
                 try:
-                    event = parse(message.body, now_seconds=now_seconds, require_timestamp=self._require_timestamp)
+                    event = self._parser.parse(
+                        message.body, sent_at_seconds=message.sent_at_seconds, now_seconds=now_seconds
+                    )
                 except InvalidEvent as invalid:
                     self._instrumentation.message_rejected(message.message_id, invalid.reason, message.body, left=leave)
                     deliveries.append(Delivery(message_id, invalid.reason))

@@ -40,7 +40,7 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 QUEUE = QueueIdentity("orders", "arn:aws:sqs:eu-central-1:123456789012:orders", 30, 86_400)
 
 def turn(size):
-    return [Delivery(os.urandom(16), Event("purchase", 10**7, 1.0)) for _ in range(size)]
+    return [Delivery(os.urandom(16), Event(("purchase",), 10**7, 1.0)) for _ in range(size)]
 
 def say(text):
     print(text, flush=True)
@@ -66,7 +66,7 @@ def child(program: str, path: Path, **environment: str) -> subprocess.Popen[str]
 
 def message(number: int) -> Delivery:
     """Make the message of that number."""
-    return Delivery(number.to_bytes(16, "big"), Event(f"type-{number % 7}", number * 10**6, float(number)))
+    return Delivery(number.to_bytes(16, "big"), Event((f"type-{number % 7}",), number * 10**6, float(number)))
 
 
 @contextlib.contextmanager

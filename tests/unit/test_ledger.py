@@ -78,7 +78,7 @@ def new_id() -> bytes:
 
 def event(name: str = "purchase", nano: int = 0, at: float | None = 5.0) -> Event:
     """Make an event."""
-    return Event(name, nano, at)
+    return Event((name,), nano, at)
 
 
 def purchases(number: int) -> list[Delivery]:
