@@ -23,14 +23,14 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
 from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
-from exporter.sqs.names import is_prefix
+from exporter.sqs.names import is_prefix, queue_name_of
 from exporter.summary import Summary
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics import Health, LedgerCollector, StateCollector, new_registry
 from exporter.telemetry.metrics.state import State
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.telemetry.readiness import Readiness
-from exporter.web import WebServer
+from exporter.web import LandingPage, WebServer
 from exporter.web.config import read_web_config
 
 if TYPE_CHECKING:
@@ -110,7 +110,10 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             created_timestamps=settings.web.created_timestamps,
             web_config=web_config,
             healthy=readiness.healthy,
-            status=readiness.status,
+            ready=lambda: None if readiness.status().ready else readiness.status().sentence,
+            page=lambda: LandingPage(
+                version=str(this_build()), queues=tuple(ledger.snapshots), state=readiness.status().sentence
+            ),
         )
 
         web.start()
@@ -135,13 +138,13 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
 
 def open_ledger(settings: Settings) -> SqliteLedger:
     """Open the ledger that the settings name. Raises LedgerError."""
-    labels = tuple(name for name, _ in settings.events.labels)
     return SqliteLedger(
         str(settings.ledger.path),
         name=settings.ledger.name,
+        queues=[queue_name_of(queue) for queue in settings.queue if not is_prefix(queue)],
         types=settings.events.types,
         max_types=settings.events.max_types,
-        label_names=labels,
+        label_names=settings.label_names,
         max_series=settings.events.max_series,
         window_seconds=settings.ledger.window_seconds,
         id_window_seconds=settings.events.id_window_seconds,
@@ -151,7 +154,7 @@ def open_ledger(settings: Settings) -> SqliteLedger:
 
 def queue_options(settings: Settings, queue: str) -> QueueOptions:
     """Return how the settings want a queue to be consumed."""
-    mapping = event_mapping(settings, queue)
+    mapping = settings.event_mapping(queue)
     return QueueOptions(
         parser=EventParser(mapping),
         on_invalid=settings.sqs.on_invalid,
@@ -170,7 +173,7 @@ def _ledger_collector(settings: Settings, ledger: SqliteLedger, housekeeping: Ho
         attributes=lambda: {name: state.attributes for name, state in housekeeping.queues.items() if state.attributes},
         depths=lambda: {name: state.depth for name, state in housekeeping.queues.items() if state.depth},
         max_messages=settings.ledger.max_ids,
-        label_names=tuple(name for name, _ in settings.events.labels),
+        label_names=settings.label_names,
     )
 
 
