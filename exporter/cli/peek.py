@@ -6,13 +6,13 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from exporter.cli.command_line import configure
+from exporter.cli.command_line import configure, one_queue
 from exporter.cli.options import PeekOptions
 from exporter.errors import InvalidEvent
 from exporter.events.event import NANO, EventMapping, EventParser
 from exporter.settings.sources import read_options
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import find
+from exporter.sqs.lookups import find
 
 if TYPE_CHECKING:
     from exporter.cli.command_line import Invocation
@@ -28,7 +28,7 @@ def execute(invocation: Invocation) -> int:
     """
     settings, count = configure(invocation), read_options(PeekOptions, invocation.options).count
     connection = connect()
-    url, attributes = find(connection, settings.queue)
+    url, attributes = find(connection, one_queue(settings, "peek"))
     seen: set[str] = set()
     handles: list[str] = []
     try:

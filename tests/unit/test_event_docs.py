@@ -55,7 +55,7 @@ def test_the_example_of_several_queues_is_right(tmp_path: Path) -> None:
         text for text in re.findall(r"^```yaml\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL) if "queues:" in text
     )
     path = tmp_path / "config.yml"
-    path.write_text(re.sub(r"^queue: .*$", "queue: orders", example, flags=re.MULTILINE), encoding="utf-8")
+    path.write_text(example, encoding="utf-8")
     settings = read_settings({"config.file": str(path)}, {})
     assert settings.label_names == ("currency", "country")
     assert settings.event_mapping("orders").value_field == "detail.total"
