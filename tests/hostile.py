@@ -14,7 +14,7 @@ from exporter.events.event import MAX_BODY_BYTES, NANO, Event
 NOW_SECONDS = 1_601_978_600.0
 """2020-10-06 10:03:20 UTC: no timestamp of the corpus is later."""
 
-ONE = Event("a", NANO, None)
+ONE = Event(("a",), NANO, None)
 """What becomes of `{"type": "a", "value": 1}`."""
 
 
@@ -28,13 +28,13 @@ class Case(NamedTuple):
 
 def _typed(name: str, type_json: str, outcome: str | None) -> Case:
     return Case(
-        name, f'{{"type": {type_json}, "value": 1}}'.encode(), outcome or Event(json.loads(type_json), NANO, None)
+        name, f'{{"type": {type_json}, "value": 1}}'.encode(), outcome or Event((json.loads(type_json),), NANO, None)
     )
 
 
 def _valued(name: str, value_json: str, nano: int | None) -> Case:
     body = f'{{"type": "a", "value": {value_json}}}'.encode()
-    return Case(name, body, "invalid_value" if nano is None else Event("a", nano, None))
+    return Case(name, body, "invalid_value" if nano is None else Event(("a",), nano, None))
 
 
 def _ignored(name: str, value: bytes, outcome: Event | str = ONE) -> Case:
@@ -65,6 +65,10 @@ CASES: tuple[Case, ...] = (
     Case("no type", b'{"value": 1}', "missing_field"),
     Case("no value", b'{"type": "a"}', "missing_field"),
     Case("no value, and a wrong type", b'{"type": 1}', "missing_field"),
+    Case("a list of records", b'{"Records": [{"eventName": "ObjectCreated:Put"}]}', "several_records"),
+    Case("an empty list of records beside a type", b'{"type": "a", "Records": []}', "several_records"),
+    Case("records that are no list", b'{"type": "a", "Records": {}}', "missing_field"),
+    Case("a list of records beside an event", b'{"type": "a", "Records": [], "value": 1}', ONE),
     Case("other capitals", b'{"Type": "a", "VALUE": 1}', "missing_field"),
     Case("a key with NUL", rb'{"type\u0000": "a", "value": 1}', "missing_field"),
     Case("keys that are escaped", rb'{"\u0074ype": "a", "v\u0061lue": 1}', ONE),
@@ -190,7 +194,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "a pair in a type beside half a pair, with backslashes and the parser's mark",
         '{"x": "\\ud800", "type": "\\ud83d\\ude00\\\\ud800\ufdd0\\u0041", "value": "1"}'.encode(),
-        Event("😀\\ud800\ufdd0A", NANO, None),
+        Event(("😀\\ud800\ufdd0A",), NANO, None),
     ),
     Case(
         "a type with half a pair beside half a pair", rb'{"x": "\ud800", "type": "\uDC00", "value": 1}', "invalid_type"
@@ -243,15 +247,15 @@ def large_cases() -> tuple[Case, ...]:
         _filled("digits", value, b"9", b"}", "invalid_value"),
         _filled("digits in an ignored key", ignored, b"9", b"}", ONE),
         _filled("digits and a letter", string, b"9", b'x"}', "invalid_value"),
-        _filled("digits behind the point", value + b"0.", b"3", b"}", Event("a", 333_333_333, None)),
+        _filled("digits behind the point", value + b"0.", b"3", b"}", Event(("a",), 333_333_333, None)),
         _filled("digits behind the point and a letter", string + b"0.", b"3", b'x"}', "invalid_value"),
         _filled("zeros behind the point", value + b"1.", b"0", b"}", ONE),
-        _filled("zeros behind a half", value + b"0.0000000005", b"0", b"}", Event("a", 0, None)),
-        _filled("zeros and a one behind a half", value + b"0.0000000005", b"0", b"1}", Event("a", 1, None)),
+        _filled("zeros behind a half", value + b"0.0000000005", b"0", b"}", Event(("a",), 0, None)),
+        _filled("zeros and a one behind a half", value + b"0.0000000005", b"0", b"1}", Event(("a",), 1, None)),
         _filled("zeros that the exponent takes back", value + b"1", b"0", b"e-1048542}", ONE),
         _filled("zeros that an exponent overtakes", value + b"0.", b"0", b"1e99999999}", "invalid_value"),
         _filled("digits of an exponent", value + b"1e", b"9", b"}", "invalid_value"),
-        _filled("digits of a negative exponent", value + b"1e-", b"9", b"}", Event("a", 0, None)),
+        _filled("digits of a negative exponent", value + b"1e-", b"9", b"}", Event(("a",), 0, None)),
         _filled("zeros of an exponent", value + b"1e", b"0", b"}", ONE),
         _filled("zeros of an exponent and a sign", string + b"1e", b"0", b'+"}', "invalid_value"),
         _filled("escaped digits", string, rb"\u0031", b'"}', "invalid_value"),

@@ -31,7 +31,7 @@ def execute(invocation: Invocation) -> int:
     if settings.web.config_file:
         read_web_config(str(settings.web.config_file))
     print(f"settings: right; SQS in region {connection.region} at {connection.endpoint_url}")
-    _, attributes = find(connection, settings.queue)
+    _, attributes = find(connection, settings.queue[0])
     print(
         f"queue: {attributes.arn}, visibility timeout {attributes.visibility_timeout_seconds} s, dead-letter queue "
         f"{attributes.dead_letter_queue_arn or 'none'}",

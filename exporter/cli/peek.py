@@ -6,10 +6,10 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from exporter.cli.command_line import configure
+from exporter.cli.command_line import configure, one_queue
 from exporter.cli.options import PeekOptions
 from exporter.errors import InvalidEvent
-from exporter.events.event import NANO, parse
+from exporter.events.event import NANO, EventMapping, EventParser
 from exporter.settings.sources import read_options
 from exporter.sqs.aws import connect
 from exporter.sqs.lookups import find
@@ -28,7 +28,7 @@ def execute(invocation: Invocation) -> int:
     """
     settings, count = configure(invocation), read_options(PeekOptions, invocation.options).count
     connection = connect()
-    url, attributes = find(connection, settings.queue)
+    url, attributes = find(connection, one_queue(settings, "peek"))
     seen: set[str] = set()
     handles: list[str] = []
     try:
@@ -56,7 +56,8 @@ def execute(invocation: Invocation) -> int:
 
 def _outcome(body: bytes, settings: Settings) -> dict[str, object]:
     try:
-        event = parse(body, now_seconds=time.time(), require_timestamp=settings.events.require_timestamp)
+        parser = EventParser(EventMapping(require_timestamp=settings.events.require_timestamp))
+        event = parser.parse(body, sent_at_seconds=None, now_seconds=time.time())
     except InvalidEvent as invalid:
         return {"rejected": invalid.reason}
     return {

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from exporter.settings.duration import parse_duration
-from exporter.sqs.names import is_queue
+from exporter.sqs.names import is_prefix, is_queue
 
 VARIABLE_PREFIX = "EXPORTER_"
 RESERVED_PATHS = frozenset({"/", "/-/healthy", "/-/ready"})
@@ -31,6 +31,9 @@ class Setting:
     """What would be right, after the word "use"."""
     placeholder: str
     old_variable: str | None = None
+
+    several: bool = False
+    """Whether its flag may be given several times."""
 
     @property
     def flag(self) -> str:
@@ -65,7 +68,7 @@ def _require(condition: object) -> None:
 
 
 def _queue(text: str) -> str:
-    _require(is_queue(text))
+    _require(is_queue(text) or is_prefix(text))
     return text
 
 
@@ -104,7 +107,11 @@ def _level(value: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 NonEmptyPath = Annotated[Path, AfterValidator(_path)]
-QueueNameOrUrl = Annotated[str, AfterValidator(_queue)]
+Queues = Annotated[
+    tuple[Annotated[str, AfterValidator(_queue)], ...], BeforeValidator(_comma_list), Field(min_length=1)
+]
+LedgerName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,63}$")]
+LedgerUrl = Annotated[str, Field(pattern=r"^postgres(ql)?://")]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TelemetryPath = Annotated[str, AfterValidator(_telemetry_path)]
 EventTypes = Annotated[tuple[Annotated[str, AfterValidator(_event_type)], ...], BeforeValidator(_comma_list)]

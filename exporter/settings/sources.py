@@ -47,8 +47,14 @@ def read_settings(
     named = by_flag.get("config.file") or by_variable.get("config.file")
     by_file = _from_file(named) if named else {}
     elsewhere = {key: found for key, found in (by_file | by_variable).items() if key not in flag_only}
+    given = elsewhere | by_flag
+    if "ledger.path" in given and "ledger.url" in given:
+        raise WrongSettingError(
+            f"{given['ledger.path'].source} and {given['ledger.url'].source} are both set: keep the one that is to "
+            f"hold the counts, a file (--ledger.path) or a PostgreSQL database (--ledger.url)"
+        )
     replaced = {key: Found(value, f"the default of {key}") for key, value in (defaults or {}).items()}
-    return _build(Settings, replaced | elsewhere | by_flag)
+    return _build(Settings, replaced | given)
 
 
 def read_options(model: type[Model], flags: Mapping[str, str]) -> Model:
@@ -64,13 +70,24 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Found]:
     settings = [field.setting for field in setting_fields(Settings)]
     keys = {setting.variable: setting.key for setting in settings}
     for name in sorted(environment):
-        if name.startswith(VARIABLE_PREFIX) and name not in keys:
+        if name.startswith(VARIABLE_PREFIX) and name not in keys and not _is_another_program_s(name, settings):
             raise WrongSettingError(f"the environment variable {name} is not a setting{_hint(name, settings)}")
     return {
         key: Found(environment[variable], f"the environment variable {variable}")
         for variable, key in keys.items()
         if environment.get(variable)
     }
+
+
+def _is_another_program_s(name: str, settings: Collection[Setting]) -> bool:
+    """Whether Kubernetes may have set it: EXPORTER_PORT, EXPORTER_SERVICE_HOST for a Service named `exporter`.
+
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    if "__" in name:
+        return False
+    ours = {setting.derived_variable.replace("__", "_") for setting in settings}
+    return name not in ours
 
 
 def _hint(name: str, settings: Collection[Setting]) -> str:
@@ -105,5 +122,8 @@ def _build(model: type[Model], found: Mapping[str, Found]) -> Model:
 
 def _sentence(setting: Setting, found: Found | None) -> str:
     if found is None:
-        return f"{setting.help} is missing: set {setting.flag}, {setting.variable} or {setting.key!r} in --config.file"
-    return f"{found.source} is {shown(found.value)}: use {setting.expected}"
+        return f"{setting.flag} is missing: set it, {setting.variable} or {setting.key!r} in --config.file"
+    hint = ""
+    if setting.placeholder == "DURATION" and str(found.value).isdecimal():
+        hint = f" ({found.value} of what? {found.value}s are seconds, {found.value}m minutes)"
+    return f"{found.source} is {shown(found.value)}: use {setting.expected}{hint}"

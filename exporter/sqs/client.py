@@ -152,17 +152,19 @@ class Client:
             answers.extend(self._drop_late(now))
         return answers
 
-    def abandon(self) -> Mapping[str, int]:
-        """Drop what is in flight; return how many receives that were, by queue."""
+    def abandon_receives(self) -> Mapping[str, int]:
+        """Drop the receives in flight; return how many that were, by queue."""
         receives = {one.name: one.receives_in_flight for one in self._queues.values() if one.receives_in_flight}
         for call in list(self._transfers.in_flight.values()):
-            self._drop(call)
-        self._next_deadline = math.inf
+            if call.operation == "receive":
+                self._drop(call)
         return receives
 
     def close(self) -> None:
         """Drop what is in flight and close all connections."""
-        self.abandon()
+        for call in list(self._transfers.in_flight.values()):
+            self._drop(call)
+        self._next_deadline = math.inf
         for queue in self._queues.values():
             queue.close()
         self._transfers.close()

@@ -260,7 +260,7 @@ def test_what_is_abandoned_never_answers(client: Client) -> None:
         client.delete(QUEUE, target(server), DELETIONS)
         assert client.wait(0.05) == []
         server.wait_for(lambda it: len(it.requests) == 3)
-        assert client.abandon() == {QUEUE: 2}
+        assert client.abandon_receives() == {QUEUE: 2}
         assert (client.receives_in_flight(), client.deletes_in_flight()) == (0, 0)
         server.wait_for(lambda it: len(it.closed) == 3)
         receive(client, target(server))
