@@ -71,6 +71,7 @@ def test_a_batch_is_one_span_that_links_to_its_receive_and_to_each_producer(tmp_
         attributes = attributes_of(span.attributes)
         assert attributes[names.SERVER_PORT] == sqs.port
         assert str(attributes[names.QUEUE_URL]).endswith("/events")
+        assert attributes[names.REQUEST_ID]
 
 
 def test_a_flood_of_messages_does_not_become_a_flood_of_spans(tmp_path: Path) -> None:

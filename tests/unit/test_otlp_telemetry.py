@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -158,6 +159,17 @@ def test_receives_of_several_iterations_are_links_of_the_batch_that_they_are_gat
             pass
         told.telemetry.recorded()
         assert len(told.spans[-1].links) == links
+
+
+def test_a_span_names_the_request_by_the_id_that_sqs_gave_it() -> None:
+    """AWS's support asks for it; without one there is no attribute."""
+    told = Told()
+    told.iterate([replace(received(), request_id="6f0b-1"), received()])
+    with_one, without, _ = told.spans
+    assert with_one.attributes is not None
+    assert with_one.attributes[names.REQUEST_ID] == "6f0b-1"
+    assert without.attributes is not None
+    assert names.REQUEST_ID not in without.attributes
 
 
 def test_a_span_says_which_queue_by_url_and_a_batch_of_several_queues_names_none() -> None:
