@@ -126,11 +126,7 @@ class Telemetry:
             attributes[names.BATCH_COUNT] = count
         if error:
             attributes[names.ERROR_TYPE] = error
-        # Which request of several it was; older clients of SQS do not say.
-        for name, known in (
-            (names.QUEUE_URL, self._queue_url(answer.queue)),
-            (names.REQUEST_ID, getattr(answer, "request_id", None)),
-        ):
+        for name, known in ((names.QUEUE_URL, self._queue_url(answer.queue)), (names.REQUEST_ID, answer.request_id)):
             if known:
                 attributes[name] = known
         span = self._tracing.tracer.start_span(
