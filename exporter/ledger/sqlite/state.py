@@ -102,15 +102,13 @@ class State:
         kind, reason, count = self._rows.read_reason(columns)
         self._counts[kind][reason] = count
 
-    def read_commit(self, row: Row, checksum: int) -> None:
-        """Take in a row of message ids."""
+    def read_commit(self, row: Row | EventRow, checksum: int) -> None:
+        """Take in a row of message or event ids."""
         self._rows_checksum += checksum
-        self.memory.restore(row)
-
-    def read_event_ids(self, row: EventRow, checksum: int) -> None:
-        """Take in a row of event ids."""
-        self._rows_checksum += checksum
-        self.events.restore(row)
+        if isinstance(row, Row):
+            self.memory.restore(row)
+        else:
+            self.events.restore(row)
 
     def finish(self) -> None:
         """All rows were read. Raises ValueError where they are not those that were written."""
