@@ -158,9 +158,7 @@ class Subject:
                 self._listening.set()
 
 
-def exporter(
-    stub: StubSqs, ledger: Path, *arguments: str, queues: int = 1, checkout: Path | None = None
-) -> Subject:
+def exporter(stub: StubSqs, ledger: Path, *arguments: str, queues: int = 1, checkout: Path | None = None) -> Subject:
     """Start the exporter as it is by default, its durable ledger in the file `ledger`, or that of another checkout."""
     command = [sys.executable, "-m", "exporter", "run", "--ledger.path", str(ledger.resolve())]
     for name in queue_names(queues):
