@@ -222,9 +222,9 @@ class Server:
             _, client, answer, receive = delayed.popleft()
             self._in_flight -= receive
             _send_now(client, answer)
-        next_at = delayed[0][0] if delayed else math.inf
-        if polls:
-            next_at = min(next_at, self._serve_long_polls(now))
+        next_at = self._serve_long_polls(now) if polls else math.inf
+        if delayed:
+            next_at = min(next_at, delayed[0][0])
         return max(0.0, next_at - now) if next_at < math.inf else -1
 
     def _serve_long_polls(self, now: float) -> float:
