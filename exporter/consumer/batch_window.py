@@ -48,7 +48,7 @@ class BatchWindow:
         self._emptied_at = -math.inf
         self._round_trip_seconds = math.inf
         self._per_second = 0.0
-        self._measured_at: float | None = None
+        self._measured_at = -math.inf
         self._messages = self._seconds = 0.0
 
     @property
@@ -63,17 +63,18 @@ class BatchWindow:
 
     def answered(self, messages: int, sent_at: float, answered_at: float) -> None:
         """Note an answer with so many messages, usable or not, to a receive that was sent at `sent_at`."""
+        self._messages += messages
+        if answered_at - self._measured_at >= MEASURED_SECONDS:
+            self._measure(answered_at)
+        if messages >= BATCH_SIZE and not self._wait_seconds:
+            return
         self._see_the_queue_emptied(sent_at, answered_at)
-        self._measure(messages, answered_at)
         if not messages:
             self._wait_seconds = 0.0
         elif messages < BATCH_SIZE:
             self._wait_for_full_batches()
         else:
-            longest = min(self._wait_seconds, LONGEST_AFTER_FULL * self._window_seconds)
-            self._wait_seconds = longest * SHRINK ** (1 / self._receives)
-            if self._wait_seconds < BACKLOG_BELOW * self._window_seconds:
-                self._wait_seconds = 0.0
+            self._wait_less()
 
     def deletes_due_at(
         self, waiting: int, oldest_waiting_at: float, visibility_timeout_seconds: float, *, fifo: bool = False
@@ -101,18 +102,11 @@ class BatchWindow:
         self._round_trip_seconds = min(answered_at - sent_at, longest)
         self._emptied_at = max(self._emptied_at, answered_at - self._round_trip_seconds)
 
-    def _measure(self, messages: int, answered_at: float) -> None:
+    def _measure(self, answered_at: float) -> None:
         """Take the rate of late: a weighted mean of the last few measurements, in which a lull counts as one window."""
-        if self._measured_at is None:
-            self._measured_at = answered_at
-            return
-        self._messages += messages
-        seconds = min(answered_at - self._measured_at, self._window_seconds)
-        if seconds < MEASURED_SECONDS:
-            return
+        self._seconds += min(answered_at - self._measured_at, self._window_seconds)
         self._measured_at = answered_at
-        self._seconds += seconds
-        self._per_second = self._messages / self._seconds
+        self._per_second = self._messages / self._seconds if self._seconds else 0.0
         self._messages *= REMEMBERED
         self._seconds *= REMEMBERED
 
@@ -123,3 +117,9 @@ class BatchWindow:
         seconds_a_receive = EXPECTED_A_RECEIVE / self._per_second
         self._receives = max(1, math.ceil(SHORTEST_WAIT * self._window_seconds / seconds_a_receive))
         self._wait_seconds = min(self._window_seconds, self._receives * seconds_a_receive)
+
+    def _wait_less(self) -> None:
+        longest = min(self._wait_seconds, LONGEST_AFTER_FULL * self._window_seconds)
+        self._wait_seconds = longest * SHRINK ** (1 / self._receives)
+        if self._wait_seconds < BACKLOG_BELOW * self._window_seconds:
+            self._wait_seconds = 0.0

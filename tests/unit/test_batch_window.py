@@ -229,6 +229,16 @@ def test_while_a_long_poll_is_open_no_other_receive_is_sent() -> None:
     assert pacing.wanted(1, 5.0) == 0
 
 
+def test_a_receive_that_hangs_does_not_hold_up_a_fast_stream() -> None:
+    """At 1,000 a second several receives are sent together: where one is never answered, the others go on."""
+    pacing = Pacing(MAX_RECEIVES, BatchWindow(1.0))
+    for number in range(100):
+        pacing.answered(9, number * 0.009 - 0.005, number * 0.009)
+    due_at = pacing.due_at(1)
+    assert due_at <= 100 * 0.009 + 0.05
+    assert pacing.wanted(1, due_at) == pacing.wanted(0, due_at) - 1 > 0
+
+
 def test_a_failure_waits_for_its_backoff_and_not_for_a_full_batch() -> None:
     """After a failed receive the next is due when the backoff says so, and one alone."""
     pacing = Pacing(MAX_RECEIVES, BatchWindow(1.0))
