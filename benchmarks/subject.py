@@ -87,6 +87,11 @@ class Subject:
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / _TICKS
 
+    @property
+    def process_id(self) -> int:
+        """Of the program."""
+        return self._process.pid
+
     def peak_megabytes(self) -> float:
         """Peak resident memory so far, in 10^6 bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
