@@ -10,10 +10,12 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import re
 import resource
 import select
 import socket
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
@@ -38,7 +40,7 @@ REQUEST = (
 )
 SCRAPE_EVERY_SECONDS = 0.1
 SCRAPE_TIMEOUT_SECONDS = 10.0
-RECONNECT_SECONDS = 0.5
+RECONNECT_SECONDS = 2.0
 PHASE_SECONDS = 3.0
 """Of each rate."""
 MANY_MESSAGES = 1_000_000_000
@@ -81,8 +83,9 @@ class Measured:
     scrapes_seconds: list[float]
     failed_scrapes: int
     peak_megabytes: float
-    """Resident memory and the kernel's socket buffers of the whole machine, at most at once, less the latter before."""
+    """Resident memory and what the kernel holds for its connections, together, at most."""
     kernel_megabytes: float
+    """The latter alone."""
 
     def scrape_ms(self, percent: int) -> float:
         """Return a percentile of the scrapes, in milliseconds."""
@@ -97,7 +100,6 @@ class Watch:
     def __init__(self, subject: Subject) -> None:
         self._subject = subject
         self._address = (urlsplit(subject.url).hostname or "", urlsplit(subject.url).port or 0)
-        self._kernel_before = _kernel_bytes()
         self._over = threading.Event()
         self.scrapes_seconds: list[float] = []
         self.failed = 0
@@ -137,14 +139,16 @@ class Watch:
 
     def _look(self) -> None:
         while not self._over.wait(0.1):
-            kernel = _kernel_bytes() - self._kernel_before
+            kernel = _kernel_bytes(self._address[1])
             self.kernel_bytes = max(self.kernel_bytes, kernel)
             self.peak_bytes = max(self.peak_bytes, kernel + _resident_bytes(self._subject.process_id))
 
 
-def _kernel_bytes() -> int:
-    (line,) = (line for line in Path("/proc/net/sockstat").read_text().splitlines() if line.startswith("TCP:"))
-    return int(line.rpartition("mem ")[2]) * resource.getpagesize()
+def _kernel_bytes(port: int) -> int:
+    """Return what the kernel holds for the exporter's connections: received, being sent, and set aside for them."""
+    command = ["ss", "-tmnH", "state", "all", "sport", "=", f":{port}"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return sum(int(size) for size in re.findall(r"[(,][rwf](\d+)", listed))
 
 
 def _resident_bytes(process_id: int) -> int:

@@ -23,6 +23,8 @@ KEEP_ALIVE_SECONDS = 75.0
 """From one request to the end of the next: longer than usual scrape intervals, so that Prometheus stays connected."""
 ANSWER_SECONDS = 10.0
 """For taking an answer."""
+ANSWER_INTERVAL_SECONDS = 0.25
+"""Between two answers on one connection, so that who asks again and again does not hold up who asks now and then."""
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""
 
@@ -37,6 +39,7 @@ def max_connections() -> int:
 class _Client:
     close_at: float
     write_deadline: float = math.inf
+    next_answer_at: float = -math.inf
     answer: bytes = b""
     """What it was sent last."""
 
@@ -63,11 +66,19 @@ class Clients:
             self.drop_first()
         self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
 
-    def on_request(self, stream: IOStream) -> None:
-        """Note that a whole request arrived."""
-        if self._clients.pop(stream, None) is not None:
-            now = self._monotonic()
-            self._clients[stream] = _Client(close_at=now + KEEP_ALIVE_SECONDS, write_deadline=now + ANSWER_SECONDS)
+    def on_request(self, stream: IOStream) -> float:
+        """Note that a whole request arrived; returns for how many seconds its answer has to wait."""
+        client = self._clients.pop(stream, None)
+        if client is None:
+            return 0.0
+        now = self._monotonic()
+        answer_at = max(now, client.next_answer_at)
+        self._clients[stream] = _Client(
+            close_at=now + KEEP_ALIVE_SECONDS,
+            write_deadline=now + ANSWER_SECONDS,
+            next_answer_at=answer_at + ANSWER_INTERVAL_SECONDS,
+        )
+        return answer_at - now
 
     def on_answer(self, stream: IOStream, answer: bytes) -> None:
         """Note what is sent to a client, and make room for it."""

@@ -62,14 +62,16 @@ class Requests(HTTPServerConnectionDelegate):
         return _Request(self, cast("HTTP1Connection", request_conn))
 
     def begin(self, request: Request, connection: HTTP1Connection) -> asyncio.Task[None]:
-        """Answer a whole request in the event loop's next iteration, so that pipelined ones take turns with others."""
+        """Answer a whole request, not before other connections had their turn: it may be one of many pipelined."""
         task = asyncio.get_running_loop().create_task(self._answer(request, connection))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
         return task
 
     async def _answer(self, request: Request, connection: HTTP1Connection) -> None:
-        self._clients.on_request(connection.stream)
+        wait_seconds = self._clients.on_request(connection.stream)
+        if wait_seconds:
+            await asyncio.sleep(wait_seconds)
         answer = await self._site.answer(request)
         if connection.stream.closed():
             return

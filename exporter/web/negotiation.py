@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from enum import Enum
+from functools import lru_cache
 from typing import NamedTuple
 
 MAX_OFFERS = 32
@@ -52,6 +53,7 @@ class _Offer(NamedTuple):
     quality: float
 
 
+@lru_cache(maxsize=64)
 def choose_format(accept: str) -> Format:
     """Return the format that an `Accept` header prefers: the highest q, of those with the same q the first.
 
@@ -71,6 +73,7 @@ def choose_format(accept: str) -> Format:
     return best
 
 
+@lru_cache(maxsize=64)
 def accepts_gzip(accept_encoding: str) -> bool:
     """Whether an `Accept-Encoding` header allows gzip: named with a q above 0, or by `*` where it is not named."""
     qualities = {offer.media_type: offer.quality for offer in _offers(accept_encoding)}
