@@ -8,17 +8,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import Metric
-from prometheus_client.exposition import generate_latest as encode_text
-from prometheus_client.openmetrics.exposition import generate_latest as encode_openmetrics
-from prometheus_client.registry import Collector
-
+from exporter.web.encoding import EOF, Encoder
 from exporter.web.negotiation import Kind, choose_format
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
     from exporter.web.negotiation import Format
 
@@ -28,13 +25,8 @@ USES_OF_TIME = 10
 """An exposition is shown for so many times what it took to make, so that making takes at most a tenth of the time."""
 MAX_KEPT = 16
 """Expositions that are remembered at once, by format and names."""
-SAMPLES_AT_ONCE = 250
-"""Encoded between two looks at the time: about a millisecond."""
 GZIP_LEVEL = 1
 """A tenth of the CPU of the default, for an answer that is a tenth larger."""
-EOF = b"# EOF\n"
-SLICED = frozenset({"counter", "gauge"})
-"""Families that are encoded in slices: those that grow with the types."""
 
 
 class Wanted(NamedTuple):
@@ -83,6 +75,10 @@ class Expositions:
         self._made: dict[Wanted, _Made] = {}
         self._making: dict[Wanted, tuple[float, asyncio.Task[Exposition]]] = {}
 
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._made)
+
     async def get(self, wanted: Wanted) -> Exposition:
         """Return an exposition that is at most a second old. What a collector raises, this raises."""
         now = self._monotonic()
@@ -127,51 +123,8 @@ def expose(registry: CollectorRegistry, accept: str, names: Sequence[str], *, cr
 def encoded(registry: CollectorRegistry, wanted: Wanted, *, created_timestamps: bool) -> Iterator[bytes]:
     """Collect and encode, giving the text in slices that take about a millisecond each."""
     source: Collector = registry.restricted_registry(wanted.names) if wanted.names else registry
-    openmetrics = wanted.format.kind is Kind.OPENMETRICS
-    encode = _encoder(wanted.format)
+    encoder = Encoder(wanted.format, created_timestamps=created_timestamps)
     for family in source.collect():
-        shown = family if created_timestamps and openmetrics else _without_created(family)
-        if shown.type not in SLICED or len(shown.samples) <= SAMPLES_AT_ONCE:
-            yield encode(shown)
-            continue
-        header = len(encode(_part(shown, 0, 0)))
-        for first in range(0, len(shown.samples), SAMPLES_AT_ONCE):
-            text = encode(_part(shown, first, first + SAMPLES_AT_ONCE))
-            yield text[header:] if first else text
-    if openmetrics:
+        yield from encoder.encode(family)
+    if wanted.format.kind is Kind.OPENMETRICS:
         yield EOF
-
-
-def _encoder(format_: Format) -> Callable[[Metric], bytes]:
-    """Return prometheus_client's encoder, for one family, without the line that ends an OpenMetrics text."""
-    escaping = format_.escaping or "underscores"
-    if format_.kind is not Kind.OPENMETRICS:
-        return lambda family: encode_text(_One(family), escaping=escaping)
-    return lambda family: encode_openmetrics(_One(family), escaping=escaping, version="1.0.0").removesuffix(EOF)
-
-
-class _One(Collector):
-    """A registry of one family."""
-
-    def __init__(self, family: Metric) -> None:
-        self._family = family
-
-    def collect(self) -> tuple[Metric]:
-        return (self._family,)
-
-
-def _part(family: Metric, first: int, end: int) -> Metric:
-    part = Metric(family.name, family.documentation, family.type, family.unit)
-    part.samples = family.samples[first:end]
-    return part
-
-
-def _without_created(family: Metric) -> Metric:
-    """Leave out `_created`, which a default Prometheus stores as one more series for every counter."""
-    created = f"{family.name}_created"
-    kept = [sample for sample in family.samples if sample.name != created]
-    if len(kept) == len(family.samples):
-        return family
-    trimmed = Metric(family.name, family.documentation, family.type, family.unit)
-    trimmed.samples = kept
-    return trimmed

@@ -93,6 +93,11 @@ class WebServer:
         host = f"[{self._host}]" if ":" in self._host else self._host or "localhost"
         return f"{scheme}://{host}:{self.port}"
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had."""
         self._sockets = _listen(self._host, self._port)
@@ -104,7 +109,7 @@ class WebServer:
 
     def stop(self) -> None:
         """Close the address and all connections. Takes less than a second, whatever clients do; safe to call twice."""
-        if self._loop is not None and self._thread.is_alive():
+        if self._loop is not None and self.running:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(2 * STOP_SECONDS)
 
