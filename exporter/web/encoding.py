@@ -1,6 +1,6 @@
 """Families of metrics as text, byte for byte as prometheus_client writes them, and those with many samples in slices.
 
-Nearly all samples are of counters and gauges with plain names. Their lines are written here, in a quarter of the time
+Nearly all samples are of counters and gauges with plain names. Their lines are written here, in a third of the time
 that prometheus_client takes; it writes everything else.
 """
 
@@ -37,7 +37,6 @@ _PLAIN_NAME = re.compile(r"[A-Za-z_:][A-Za-z0-9_:]*", re.ASCII)
 _PLAIN_LABEL_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _DIGITS_AS_IN_GO = 6
 """Go and Python write numbers with so many digits before the point alike, with more they don't always."""
-_SPECIAL = re.compile(r'[\\"\n]')
 
 
 class NotPlainError(Exception):
@@ -52,8 +51,6 @@ class Encoder:
         self._format = format_
         self._created_timestamps = created_timestamps and format_.kind is Kind.OPENMETRICS
         self._plain = format_.escaping in _PLAIN_ESCAPINGS
-        self._labels: dict[int, tuple[dict[str, str], str]] = {}
-        """Labels as text, by the identity of their dictionary, which is kept: families may share one."""
 
     def encode(self, family: Metric) -> Iterator[bytes]:
         """Give the family's lines, in slices that take about a millisecond each.
@@ -74,18 +71,14 @@ class Encoder:
                 yield self._library(family, part)[len(header) :]
 
     def _lines(self, samples: Sequence[Sample]) -> bytes:
-        labels_of = self._labels
         lines = []
         for name, labels, value, timestamp, exemplar, histogram in samples:
             if value is None or timestamp is not None or exemplar is not None or histogram is not None:
                 raise NotPlainError
-            known = labels_of.get(id(labels))
-            if known is None:
-                known = labels_of[id(labels)] = (labels, _label_text(labels))
             number = repr(float(value))
             if not 0 < number.find(".") <= _DIGITS_AS_IN_GO:
                 number = floatToGoString(value)
-            lines.append(f"{name}{known[1]} {number}\n")
+            lines.append(f"{name}{_label_text(labels)} {number}\n")
         return "".join(lines).encode()
 
     def _library(self, family: Metric, samples: Iterable[Sample]) -> bytes:
@@ -114,7 +107,7 @@ def _label_text(labels: dict[str, str]) -> str:
     pairs = []
     for name in _sorted_names(tuple(labels)):
         value = labels[name]
-        if _SPECIAL.search(value):
+        if "\\" in value or '"' in value or "\n" in value:
             value = value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
         pairs.append(f'{name}="{value}"')
     return f"{{{','.join(pairs)}}}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import socket
 import threading
@@ -46,8 +47,9 @@ STOP_SECONDS = 0.5
 class WebServer:
     """Serves the registry, health, readiness and the landing page until `stop`.
 
-    `ready` gives None or a sentence that says why not. The host "" stands for all addresses of both families, and the
-    port 0 for any that is free.
+    `ready` gives None or a sentence that says why not. The hosts "" and "::" stand for all addresses of both families,
+    and the port 0 for any that is free. `on_death` is called on the server's thread should that end by an exception:
+    nothing is served any more.
     """
 
     def __init__(  # noqa: PLR0913 - each is given by its name
@@ -62,8 +64,10 @@ class WebServer:
         telemetry_path: str = "/metrics",
         created_timestamps: bool = False,
         web_config: WebConfig | None = None,
+        on_death: Callable[[BaseException], None] = lambda _error: None,
     ) -> None:
-        self._host = host
+        self._on_death = on_death
+        self._host = "" if _is_every_address(host) else host
         self._port = port
         self._site = Site(
             expositions=Expositions(registry, created_timestamps=created_timestamps),
@@ -114,8 +118,14 @@ class WebServer:
             self._thread.join(2 * STOP_SECONDS)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
+                runner.run(self._serve())
+        except BaseException as error:  # noqa: BLE001 - whatever ends the thread
+            log.critical("web server ended", extra={"error": f"{type(error).__name__}: {error}"[:200]})
+            for one in self._sockets:
+                one.close()
+            self._on_death(error)
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -181,6 +191,15 @@ class WebServer:
         elif self._site.log_rate_limiter.allow("loop"):
             what = f"{type(error).__name__}: {error}" if error else str(context.get("message"))
             log.error("web server failed to handle a connection", extra={"error": what[:200]})
+
+
+def _is_every_address(host: str) -> bool:
+    """Whether it is IPv6's own word for every address, which means both families, as in Go."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.version == 6 and address.is_unspecified  # noqa: PLR2004 - its name
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

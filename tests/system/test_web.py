@@ -362,9 +362,10 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
-def test_no_host_means_both_families() -> None:
-    """127.0.0.1 and ::1 answer on one port, and a host in IPv6 is written in brackets."""
-    with serving(host="") as server:
+@pytest.mark.parametrize("host", ["", "::", "0:0::0"])
+def test_no_host_means_both_families(host: str) -> None:
+    """127.0.0.1 and ::1 answer on one port, as with Go's [::], and a host in IPv6 is written in brackets."""
+    with serving(host=host) as server:
         for address in ("127.0.0.1", "::1"):
             connection = http.client.HTTPConnection(address, server.port, timeout=PATIENCE_SECONDS)
             connection.request("GET", "/-/healthy")
@@ -620,6 +621,36 @@ def test_a_client_that_asked_may_stay_until_its_next_scrape() -> None:
     assert len(clients) == 0
 
 
+def test_the_death_of_its_thread_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw ends the thread and not in silence: whoever runs it can end the process."""
+    monkeypatch.setattr(web, "ROUND_SECONDS", 0.01)
+    told: list[BaseException] = []
+    now = [0.0]
+
+    class Failing(Clients):
+        def drop_late(self) -> None:
+            if now[0]:
+                raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(web, "Clients", Failing)
+    with serving(on_death=told.append) as server:
+        assert ask(server).status == 200
+        now[0] = 1.0
+        wait_until(lambda: told, "it was not told")
+        wait_until(lambda: not server.running, "it still runs")
+    assert str(told[0]) == "nobody foresaw this"
+    assert [record.getMessage() for record in caplog.records] == ["web server ended"]
+
+
+def test_an_ordinary_stop_is_no_death() -> None:
+    """Who stops it is told nothing."""
+    told: list[BaseException] = []
+    with serving(on_death=told.append) as server:
+        ask(server)
+        server.stop()
+    assert told == []
+
+
 # TLS
 
 
@@ -698,6 +729,25 @@ def test_a_renewed_certificate_is_taken_up(
         ]
         third = authority.sign("renewed")
         wait_until(lambda: serial_of(server) == third.serial, "the repaired certificate was not taken up")
+
+
+@pytest.mark.parametrize(
+    "text", ["? [a]\n: b\n", "tls_server_config: [a]\n", "a: !!bool b\n", "basic_auth_users: {a: [b]}\n"]
+)
+def test_a_change_to_something_that_is_no_configuration_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """Keys and values of the wrong kind are told once, and the server goes on with what it had."""
+    monkeypatch.setattr(web, "ROUND_SECONDS", 0.02)
+    path = Path(passwords_file(tmp_path, {"alice": "old"}))
+    with serving(web_config=read_web_config(str(path))) as server, caplog.at_level(logging.INFO):
+        path.write_text(text)
+        wait_until(lambda: caplog.records, "it was not told")
+        assert ask(server, Authorization=basic("alice", "old")).status == 200
+        assert server.running
+    assert [record.getMessage() for record in caplog.records] == [
+        "changed web configuration is wrong, the old one stays in use"
+    ]
 
 
 # Passwords
