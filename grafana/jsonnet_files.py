@@ -1,4 +1,4 @@
-"""The mixin as Python sees it: jsonnet's files in mixin/, evaluated."""
+"""The files of mixin/ as Python reads them: jsonnet, evaluated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import _jsonnet
+import _jsonnet  # type: ignore[import-untyped]
 
 FOLDER = Path(__file__).parents[1] / "mixin"
 
