@@ -32,7 +32,7 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
-	@for part in exporter tests benchmarks charts fuzz grafana requirements; do \
+	@for part in exporter tests benchmarks charts fuzz grafana requirements compose; do \
 	  echo "$(BIN)/mypy $$part" && MYPYPATH=$$part:tests $(BIN)/mypy $$part || exit 1; done
 
 .PHONY: format
@@ -69,6 +69,10 @@ chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew
 .PHONY: dist
 dist: $(VENV)/dev.stamp ## Build the wheel into dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+.PHONY: pin-images
+pin-images: ## Add their digests to the images of docker-compose.yml and Dockerfile (needs Docker and a network)
+	$(PYTHON) compose/pin_images.py
 
 .PHONY: lock
 lock: $(VENV)/dev.stamp ## Compile requirements/*.txt from pyproject.toml; versions that fit are kept

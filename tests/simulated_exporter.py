@@ -45,6 +45,9 @@ def growing(per_second: float, *, since: float = 0.0, until: float = float("inf"
     return lambda at: start + per_second * max(0.0, min(at, until) - since)
 
 
+NOTHING, REPEATING = always(0.0), growing(0.05)
+
+
 def switched(*steps: tuple[float, float | None]) -> Value:
     """Return what has the value of the last of the steps (from, value) that has begun."""
     return lambda at: next((value for since, value in reversed(steps) if at >= since), None)
@@ -137,9 +140,9 @@ def ledger(  # noqa: PLR0913 - what the scenarios differ in
     queue: str = "events",
     *,
     types: Mapping[str, Value] | None = None,
-    duplicate: Value = growing(0.05),
-    rejected: Value = always(0.0),
-    lost: Value = always(0.0),
+    duplicate: Value = REPEATING,
+    rejected: Value = NOTHING,
+    lost: Value = NOTHING,
     event_labels: Mapping[str, str] | None = None,
 ) -> list[Series]:
     """Return what a ledger keeps of a queue, under the `instance` that the shipped rule gives it.
@@ -221,7 +224,7 @@ def promtool_values(series: Series, seconds: float, interval: float) -> str:
 
 
 def openmetrics(series: Iterable[Series], start: float, seconds: float, interval: float) -> Iterator[str]:
-    """Yield the lines from which `promtool tsdb create-blocks-from openmetrics` makes what was scraped since `start`."""
+    """Yield the lines from which `promtool tsdb create-blocks-from openmetrics` makes what was scraped."""
     for one in series:
         shown = str(one)
         for step in range(int(seconds / interval) + 1):

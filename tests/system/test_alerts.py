@@ -68,7 +68,7 @@ def test_what_fires_is_what_the_scenario_says(scenario: Scenario, tmp_path: Path
 
 @pytest.mark.parametrize("alert", ALERTS)
 def test_every_alert_fires_in_some_scenario(alert: str) -> None:
-    """No alert is added without a case in which it fires; every scenario in which it isn't named is one in which not."""
+    """No alert is added without a case in which it fires; in every scenario that doesn't name it, it must not."""
     assert any(alert == name for scenario in FIRING.values() for name, _ in scenario.firing)
 
 

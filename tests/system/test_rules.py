@@ -1,4 +1,4 @@
-"""The Prometheus rules and the mixin: valid, generated, and each alert linked to a section of the runbook that exists."""
+"""The Prometheus rules and the mixin: valid, generated, and each alert linked to a section of the runbook."""
 
 from __future__ import annotations
 
