@@ -32,7 +32,7 @@ class Series(NamedTuple):
     value: Value
 
     def __str__(self) -> str:
-        return f"{self.name}{{{', '.join(f'{name}={json.dumps(value)}' for name, value in self.labels.items())}}}"
+        return f"{self.name}{{{','.join(f'{name}={json.dumps(value)}' for name, value in self.labels.items())}}}"
 
 
 def always(value: float) -> Value:
