@@ -8,7 +8,7 @@ import threading
 import time
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import yaml
@@ -16,12 +16,11 @@ from dashboard_queries import QUERIES, ROOT, Query
 from prometheus_server import WAIT_SECONDS, Prometheus, free_port, prometheus, write_history
 from simulated_exporter import (
     AGE_BUCKETS,
-    DAY,
+    HOUR,
     MINUTE,
     WEEK,
     Series,
     always,
-    changed,
     exposition,
     growing,
     histogram,
@@ -37,25 +36,28 @@ if TYPE_CHECKING:
 JOB = {"job": "shop"}
 TARGET = {**JOB, "instance": "exporter:9797"}
 HISTORY_SECONDS = 70 * MINUTE
-AHEAD_SECONDS = 3 * MINUTE
-"""What is written of the time after now, so that a Prometheus that scrapes nothing has data while it is asked."""
 
 
 def everything() -> list[Series]:
-    """Return all series of an exporter, of which one alert fires."""
-    series = process(TARGET) + ledger(JOB)
-    return changed(series, "sqs_exporter_events_overflowed_total", growing(0.01), limit="types")
+    """Return all series of an exporter, and those that Prometheus records of it; one alert fires."""
+    alert = {"alertname": "SqsExporterOverflow", "alertstate": "firing", "severity": "warning", "queue": "events"}
+    return [
+        *process(TARGET),
+        *ledger(JOB),
+        Series("instance:sqs_exporter:up", TARGET, always(1.0)),
+        Series("ALERTS", {**JOB, "instance": "orders", "ledger": "orders", **alert}, always(1.0)),
+    ]
 
 
 def history(interval_seconds: float, now: float) -> Iterator[str]:
-    """Yield what was scraped of an exporter at an interval, and twenty minutes apart what it had counted before."""
+    """Yield what was scraped of an exporter until now at an interval, and what it had counted a week ago."""
     series = everything()
     events = [one for one in series if one.name.startswith("sqs_event") and "ledger" in one.labels]
-    for line in openmetrics(events, now - WEEK - 3 * DAY, WEEK + 3 * DAY - HISTORY_SECONDS, 20 * MINUTE):
+    for line in openmetrics(events, now - WEEK - 2 * HOUR, 2 * HOUR, 10 * MINUTE):
         if not line.startswith("#"):
             yield line
-    shown = [one._replace(value=later(one.value, WEEK + 3 * DAY - HISTORY_SECONDS)) for one in series]
-    yield from openmetrics(shown, now - HISTORY_SECONDS, HISTORY_SECONDS + AHEAD_SECONDS, interval_seconds)
+    shown = [one._replace(value=later(one.value, WEEK)) for one in series]
+    yield from openmetrics(shown, now - HISTORY_SECONDS, HISTORY_SECONDS, interval_seconds)
 
 
 def later(value: Callable[[float], float | None], seconds: float) -> Callable[[float], float | None]:
@@ -63,25 +65,30 @@ def later(value: Callable[[float], float | None], seconds: float) -> Callable[[f
     return lambda at: value(at + seconds)
 
 
+class Scraped(NamedTuple):
+    """A Prometheus that has scraped an exporter at an interval, until a time."""
+
+    interval_seconds: int
+    until_seconds: float
+    server: Prometheus
+
+
 @pytest.fixture(scope="module", params=[5, 15, 30, 60], ids=lambda seconds: f"every {seconds} s")
-def scraped(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[int, Prometheus]]:
-    """Give a Prometheus that has scraped an exporter at the interval, and has evaluated the rules."""
+def scraped(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
+    """Give a Prometheus for each interval."""
     folder = tmp_path_factory.mktemp("scraped")
-    write_history(folder, history(request.param, math.floor(time.time())))
+    now = math.floor(time.time())
+    write_history(folder, history(request.param, now))
     with prometheus(folder) as server:
-        server.wait_until("count(instance:sqs_exporter:up)", 1)
-        server.wait_until('count(ALERTS{alertname="SqsExporterOverflow",alertstate="firing"})', 1)
-        yield request.param, server
+        yield Scraped(request.param, now, server)
 
 
-def test_every_query_of_every_panel_has_data_at_any_scrape_interval(scraped: tuple[int, Prometheus]) -> None:
+def test_every_query_of_every_panel_has_data_at_any_scrape_interval(scraped: Scraped) -> None:
     """With the data source's interval set to that of the job, no panel is empty and no number is 0 / 0."""
-    interval, server = scraped
     empty = []
     for query in QUERIES:
-        found = server.query(query.filled_in(__rate_interval=f"{4 * interval}s"))
+        expr = query.filled_in(__rate_interval=f"{4 * scraped.interval_seconds}s")
+        found = scraped.server.query(expr, scraped.until_seconds)
         if not found or all(math.isnan(value) for value in found.values()):
             empty.append((query.panel, query.legend))
     assert empty == []
@@ -97,7 +104,7 @@ STEADY_AGES = sorted(
 
 
 @pytest.fixture(scope="module")
-def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     """Give a Prometheus with a queue for each age, whose events and messages all are of that age."""
     folder = tmp_path_factory.mktemp("steady")
     series = [
@@ -107,9 +114,9 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
         for one in histogram(name, {**TARGET, "queue": f"{age:.4f}"}, age, growing(1.0), AGE_BUCKETS)
     ]
     now = math.floor(time.time())
-    write_history(folder, openmetrics(series, now - 5 * MINUTE, 5 * MINUTE + AHEAD_SECONDS, 15))
+    write_history(folder, openmetrics(series, now - 5 * MINUTE, 5 * MINUTE, 15))
     with prometheus(folder) as server:
-        yield server
+        yield Scraped(15, now, server)
 
 
 @pytest.mark.parametrize(
@@ -117,11 +124,11 @@ def steady(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     [query for query in QUERIES if query.panel in {"Event age when counted", "Message age when counted"}],
     ids=lambda query: f"{query.panel} {query.legend}",
 )
-def test_steady_ages_are_right_within_a_quarter(steady: Prometheus, query: Query) -> None:
+def test_steady_ages_are_right_within_a_quarter(steady: Scraped, query: Query) -> None:
     """From 1 s to 6 h, wherever in its bucket an age lies; buckets are 1.5 times the one before at most."""
     buckets = [bound for bound in AGE_BUCKETS if 1 <= bound <= 21600]
     assert all(after <= 1.5 * before for before, after in itertools.pairwise(buckets))
-    found = steady.query(query.filled_in())
+    found = steady.server.query(query.filled_in(), steady.until_seconds)
     assert len(found) == len(STEADY_AGES)
     wrong = {
         age: shown
