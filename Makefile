@@ -13,7 +13,7 @@ SOAK_FLAGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/demo.stamp ## Show it all: an SQS of its own, a producer and the exporter (Ctrl-C ends it)
@@ -48,6 +48,10 @@ fuzz: $(VENV)/dev.stamp ## Throw bytes at the parser for FUZZ_SECONDS (60); need
 .PHONY: bench
 bench: $(VENV)/dev.stamp ## Measure it beside a boto3 loop, some minutes; BENCH_FLAGS are benchmarks/bench.py's
 	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py $(BENCH_FLAGS)
+
+.PHONY: false-alarms
+false-alarms: $(VENV)/dev.stamp ## Simulate weeks in which nothing is wrong, and count the alerts that fire, some minutes
+	PYTHONPATH=tests $(BIN)/python benchmarks/false_alarms.py
 
 .PHONY: soak
 soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about a quarter of an hour; SOAK_FLAGS are benchmarks/soak.py's
