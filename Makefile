@@ -62,9 +62,10 @@ hostile: $(VENV)/dev.stamp ## Send it a million types, answers of 60 MiB and mor
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/system/test_hostile_messages.py tests/system/test_cardinality.py $(TEST_FLAGS)
 
 .PHONY: dashboard
-dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard and the Prometheus rules anew
+dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard and the Prometheus rules anew, and the chart's copies of them
 	$(BIN)/python grafana/dashboard.py
 	$(BIN)/python grafana/rules.py
+	$(BIN)/python charts/generate.py
 
 .PHONY: chart
 chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew
