@@ -106,11 +106,6 @@ class Subject:
         """Of the program."""
         return self._process.pid
 
-    @property
-    def process_id(self) -> int:
-        """Of the program."""
-        return self._process.pid
-
     def peak_megabytes(self) -> float:
         """Peak resident memory so far, in 10^6 bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()

@@ -45,10 +45,12 @@ def _check_ledger(settings: Settings, attributes: QueueAttributes) -> int:
         print(f"ledger: {path} is not there yet, run will make it: counts start at 0")
         return 0
     try:
-        ledger = SqliteLedger(str(path), queue_name=attributes.name, lock_timeout_seconds=0)
+        ledger = SqliteLedger(str(path), lock_timeout_seconds=0)
         try:
             ledger.bind(QueueIdentity(attributes.name, attributes.arn))
-            print(f"ledger: {path} holds {ledger.snapshot.counted} events, {ledger.snapshot.messages} ids remembered")
+            print(
+                f"ledger: {path} holds {sum(s.counted for s in ledger.snapshots.values())} events, {sum(s.messages for s in ledger.snapshots.values())} ids remembered"
+            )
         finally:
             ledger.close()
     except LedgerError as error:

@@ -143,7 +143,7 @@ def test_each_queue_has_its_own_requests(client: Client) -> None:
         failed = failure(client)
         assert (failed.queue, failed.reason) == ("two", "connection")
         assert (client.receives_in_flight(), client.receives_in_flight("three")) == (1, 0)
-        assert client.abandon() == {"one": 1}
+        assert client.abandon_receives() == {"one": 1}
     urls = [request.json["QueueUrl"] for request in server.requests]
     assert urls == [one.queue_url, one.queue_url, two.queue_url]
 

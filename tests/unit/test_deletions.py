@@ -162,3 +162,20 @@ def test_dropped_deletes_are_forgotten_but_those_in_flight_still_answer() -> Non
     deletions.confirmed(batch)
     assert deletions.unconfirmed == 0
     assert deletions.due_at(VISIBILITY_TIMEOUT_SECONDS) == FOREVER
+
+
+def test_entries_that_are_refused_for_twelve_hours_stop_no_receives() -> None:
+    """Whatever they pile up to: those that are no longer tried come back, and are deleted with a fresh handle."""
+    deletions = without_window()
+    for number in range(0, 20_000, 10):
+        now = number / 1_000
+        deletions.add(some(10, first=number, valid_until=43_200.0), now)
+        for batch in sent(deletions, now):
+            refused = [deletion for deletion in batch if deletion.receipt_handle.endswith("0")]
+            if len(refused) == len(batch):
+                assert not deletions.failed(refused, now), "it says nothing about SQS"
+                continue
+            deletions.confirmed([deletion for deletion in batch if deletion not in refused])
+            deletions.refused(refused, now)
+        assert deletions.receives(16, now) == 16
+    assert 0 < deletions.unconfirmed <= MAX_REFUSED
