@@ -533,6 +533,8 @@ class LedgerMachine(RuleBasedStateMachine):
         twin = self.open(twin_path)
         batch = {name: QueueBatch(self.deliveries(turn))}
         for of_queue, queue in self.model.items():
+            if of_queue != name and not queue.waits():
+                continue
             twin.advance(of_queue, queue.clock - queue.disk.clock)
             twin.settle(of_queue, queue.pending | set(queue.pending_links))
             if queue.uncounted:
