@@ -151,8 +151,7 @@ class ModelQueue:
         self.passed_at = 0.0
         self.advanced = 0.0
         self.young: list[tuple[float, int]] = []
-        self.old_unsettled = 0
-        self.free = max_ids
+        self.spread = False
 
     def begin(self) -> None:
         """Show what is shown from the start."""
@@ -176,27 +175,23 @@ class ModelQueue:
         self.clock += seconds
         self.advanced += seconds
 
-    def spread(self) -> bool:
-        """Tell whether half of the memory can't be dropped, or it is full."""
-        used = sum(taken for _, taken in self.young) + self.old_unsettled
-        return 2 * used >= self.max_ids or self.free < RESERVED_IDS
-
     def pass_time(self, monotonic: float) -> None:
-        """Where there is little room ids age without receives, too, at most 2 s a step; no second counts twice."""
-        if self.spread():
+        """Where there was little room ids age without receives, too, at most 2 s a step; no second counts twice."""
+        if self.spread:
             self.paused += max(0.0, min(monotonic - self.passed_at, 2.0) - self.advanced)
         self.passed_at, self.advanced = monotonic, 0.0
         now = self.clock + self.paused
         self.young = [(at, taken) for at, taken in self.young if at + 0.25 > now - 2 * VISIBILITY_SECONDS]
         unsettled = len(self.disk.unsettled) - len(self.pending)
-        self.free = self.max_ids - self.ids()
-        self.old_unsettled = max(0, min(self.ids() - sum(taken for _, taken in self.young), unsettled))
+        young = sum(taken for _, taken in self.young)
+        used = young + max(0, min(self.ids() - young, unsettled))
+        self.spread = 2 * used >= self.max_ids or self.max_ids - self.ids() < RESERVED_IDS
 
     def rebuild(self) -> None:
         """Know again from the rows which ids are young."""
         rows = [*self.disk.rows, *self.disk.event_rows]
         self.young = sorted((row.clock + row.paused, row.taken) for row in rows)
-        self.old_unsettled, self.free = 0, self.max_ids
+        self.spread = False
 
     def commit(self, turn: Turn, released: dict[str, int], wall: float, monotonic: float) -> list[bool]:
         """Record, prune, settle."""
@@ -240,7 +235,6 @@ class ModelQueue:
         self.remember_events(links, carried_links)
         disk.clock, disk.paused = self.clock, paused
         self.pending, self.pending_links = set(), {}
-        self.pass_time(monotonic)
         return fresh
 
     def remember_events(self, links: dict[bytes, bytes], carried: dict[bytes, tuple[bytes, float]]) -> None:
@@ -525,7 +519,7 @@ class LedgerMachine(RuleBasedStateMachine):
             if number:
                 uncounted[reason] = uncounted.get(reason, 0) + number
 
-    @precondition(lambda self: not any(queue.spread() for queue in self.model.values()))
+    @precondition(lambda self: not any(queue.spread for queue in self.model.values()))
     @rule(name=names, turn=turns)
     def fail_though_it_is_on_disk(self, name: str, turn: Turn) -> None:
         """Let a commit fail that turns out to have succeeded: it counts as it was recorded, and once."""
@@ -533,6 +527,8 @@ class LedgerMachine(RuleBasedStateMachine):
         twin = self.open(twin_path)
         batch = {name: QueueBatch(self.deliveries(turn))}
         for of_queue, queue in self.model.items():
+            if of_queue != name and not queue.waits():
+                continue
             twin.advance(of_queue, queue.clock - queue.disk.clock)
             twin.settle(of_queue, queue.pending | set(queue.pending_links))
             if queue.uncounted:

@@ -84,6 +84,9 @@ class PrunedEvents:
     forgotten_early: int = 0
 
 
+NOTHING_PRUNED = PrunedEvents()
+
+
 class EventMemory:
     """The ids of events in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
@@ -152,9 +155,9 @@ class EventMemory:
 
         `settled` and `links` are those of this commit.
         """
-        pruned = PrunedEvents()
         if not self.prunable(now, limits, excess):
-            return pruned
+            return NOTHING_PRUNED
+        pruned = PrunedEvents()
         renewed = {event_id for _, event_id in settled}.union(links.values())
         budget = PRUNE_AT_LEAST + 4 * (len(settled) + len(links))
         for row, checksum in self._rows(connection):

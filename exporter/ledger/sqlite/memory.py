@@ -73,6 +73,9 @@ class Pruned:
     forgotten_early: int = 0
 
 
+NOTHING_PRUNED = Pruned()
+
+
 class Memory:
     """The ids in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
@@ -147,9 +150,9 @@ class Memory:
         `ids` and `renewed` are those of this commit. What is looked at is bounded by what is added, so that the commit
         after a quiet time is not held up.
         """
-        pruned = Pruned()
         if not self.prunable(now, limits, excess):
-            return pruned
+            return NOTHING_PRUNED
+        pruned = Pruned()
         budget = PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
         for row, checksum in self._rows(connection):
             if budget <= 0 or not _droppable(row, now, limits, excess):
