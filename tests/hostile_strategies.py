@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import re
 from typing import Any, NamedTuple
@@ -123,7 +124,7 @@ ODD = st.sampled_from(
         {"a": 1},
         {"Value": 1},
     ]
-)
+).map(copy.deepcopy)  # `messages` puts values into it
 GOOD: dict[str, st.SearchStrategy[Any]] = {
     "type_field": st.sampled_from(["page_view", "purchase"]),
     "value_field": st.sampled_from([1.5, "2", -7, 1e15]),

@@ -25,6 +25,8 @@ Path = tuple[str, ...]
 
 ATTRIBUTE_PREFIX = "attribute:"
 MAX_PATH_CHARACTERS = 256
+MAX_PATH_KEYS = 8
+"""A body that has to be read level by level is scanned once for each."""
 FIELD_RULE = 'a path such as detail.order.total or "order id".total (keys with dots or dashes in double quotes)'
 
 _PATH = re.compile(r'(?:[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\]|\\.)*")(?:\.(?:[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\]|\\.)*"))*')
@@ -43,7 +45,7 @@ def parse_path(text: str) -> Path:
             keys = [json.loads(key) if key.startswith('"') else key for key in _KEY.findall(text)]
         except ValueError:
             keys = []
-    if not keys or any(_UNFIT_FOR_A_KEY.search(key) for key in keys):
+    if not 0 < len(keys) <= MAX_PATH_KEYS or any(_UNFIT_FOR_A_KEY.search(key) for key in keys):
         raise ValueError(f"{text!r} is not {FIELD_RULE}")
     return tuple(keys)
 
@@ -125,18 +127,18 @@ class _Node:
     def __init__(self) -> None:
         self.indices: list[int] = []
         self.children: dict[str, _Node] = {}
-        self._decode: Callable[[bytes], Any] | None = None
+        self._decode: Callable[[bytes | msgspec.Raw], Any] | None = None
 
-    def read(self, text: bytes, texts: list[bytes]) -> None:
+    def read(self, text: bytes | msgspec.Raw, texts: list[bytes]) -> None:
         """Put what is below this node, which is the object in `text`, where it belongs in `texts`."""
         if self._decode is None:
             self._decode = msgspec.json.Decoder(_struct(dict.fromkeys(self.children, _RAW))).decode
         found = self._decode(text)
         for name, child in zip(found.__struct_fields__, self.children.values(), strict=True):
-            value = bytes(getattr(found, name))
+            value: msgspec.Raw = getattr(found, name)
             for index in child.indices:
-                texts[index] = value
-            if child.children and value.startswith(b"{"):
+                texts[index] = bytes(value)
+            if child.children and bytes(memoryview(value)[:1]) == b"{":
                 child.read(value, texts)
 
 

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from exporter.events.mapping import EventMapping
+from exporter.settings.events import EventsSettings, QueueSettings, all_label_names, mapping_of
 from exporter.settings.setting import (
-    EventTypes,
     Group,
     LedgerName,
     LedgerUrl,
@@ -58,39 +59,6 @@ class SqsSettings(Group):
             "WHAT",
         ),
     ] = "auto"
-
-
-class EventsSettings(Group):
-    """Which events are shown, and how strictly they are read."""
-
-    types: Annotated[
-        EventTypes,
-        Setting(
-            "events.types",
-            "event types that are shown from the start, at 0",
-            "names with commas between them, each of 1 to 128 characters, not starting with __",
-            "A,B,C",
-        ),
-    ] = ()
-    max_types: Annotated[
-        int,
-        Field(ge=0, le=10_000),
-        Setting(
-            "events.max-types",
-            "how many further types are shown by name; the rest is counted as __other__",
-            "a whole number from 0 to 10000",
-            "N",
-        ),
-    ] = 200
-    require_timestamp: Annotated[
-        bool,
-        Setting(
-            "events.require-timestamp",
-            "reject events without a usable occurred_at instead of counting them",
-            "true or false",
-            "true|false",
-        ),
-    ] = False
 
 
 class LedgerSettings(Group):
@@ -280,3 +248,14 @@ class Settings(Group):
     summary: SummarySettings = SummarySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     log: LogSettings = LogSettings()
+    queues: tuple[QueueSettings, ...] = ()
+    """What holds for single queues, from the file alone."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of every event beside its type, in the order of `EventMapping.labels`."""
+        return all_label_names(self.events, self.queues)
+
+    def event_mapping(self, queue_name: str) -> EventMapping:
+        """Return how the events of the queue of that name are read."""
+        return mapping_of(queue_name, self.events, self.queues)

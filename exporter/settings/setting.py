@@ -72,6 +72,11 @@ def _queue(text: str) -> str:
     return text
 
 
+def _queue_name_or_prefix(text: str) -> str:
+    _require("://" not in text and (is_queue(text) or is_prefix(text)))
+    return text
+
+
 def _listen_address(text: str) -> str:
     split_listen_address(text)
     return text
@@ -112,6 +117,7 @@ Queues = Annotated[
 ]
 LedgerName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,63}$")]
 LedgerUrl = Annotated[str, Field(pattern=r"^postgres(ql)?://")]
+QueueNameOrPrefix = Annotated[str, AfterValidator(_queue_name_or_prefix)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TelemetryPath = Annotated[str, AfterValidator(_telemetry_path)]
 EventTypes = Annotated[tuple[Annotated[str, AfterValidator(_event_type)], ...], BeforeValidator(_comma_list)]
