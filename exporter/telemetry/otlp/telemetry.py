@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, use_span
 
 from exporter.sqs.answers import Failed, Received
+from exporter.sqs.reasons import header
 from exporter.telemetry.otlp import names
 from exporter.telemetry.otlp.links import links_to_producers
 from exporter.telemetry.otlp.measurements import outcome_of
@@ -126,7 +127,8 @@ class Telemetry:
             attributes[names.BATCH_COUNT] = count
         if error:
             attributes[names.ERROR_TYPE] = error
-        for name, known in ((names.QUEUE_URL, self._queue_url(answer.queue)), (names.REQUEST_ID, answer.request_id)):
+        request_id = header(answer.headers, "x-amzn-requestid")
+        for name, known in ((names.QUEUE_URL, self._queue_url(answer.queue)), (names.REQUEST_ID, request_id)):
             if known:
                 attributes[name] = known
         span = self._tracing.tracer.start_span(
