@@ -18,7 +18,7 @@ from exporter.events.fields import FieldReader, attribute_name, kind_of
 from exporter.events.labels import SHORT_BYTES as SHORT_SERIES_BYTES
 from exporter.events.labels import check_label_names, series, short_series
 from exporter.events.mapping import CONSTANTS, EventMapping, MappedFields
-from exporter.events.number import MAX_VALUE, NANO, short_value_nano, value_nano
+from exporter.events.number import NANO, short_value_nano, value_nano
 from exporter.events.number import SHORT_BYTES as SHORT_VALUE_BYTES
 from exporter.events.timestamp import LONGEST_BYTES as LONGEST_TIMESTAMP_BYTES
 from exporter.events.timestamp import bare_number, unix_seconds
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from exporter.events.envelope import EnvelopeName
     from exporter.events.mapping import Texts
 
-__all__ = ["MAX_BODY_BYTES", "MAX_VALUE", "NANO", "REASONS", "Event", "EventMapping", "EventParser"]
+__all__ = ["MAX_BODY_BYTES", "NANO", "REASONS", "Event", "EventMapping", "EventParser"]
 
 MAX_BODY_BYTES = 1_048_576
 """SQS's own limit. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
@@ -118,6 +118,7 @@ class EventParser:
         latest = (now_seconds if sent_at_seconds is None else sent_at_seconds) + MAX_AHEAD_SECONDS
         misfit = None
         if self._plain_first:
+            # As in _unwrapped, without its call: this is the way of every plain event.
             texts = self._reader.read(body)
             if self._arrange is not None:
                 texts = self._arranged(texts, None, attributes)
@@ -199,10 +200,10 @@ class EventParser:
 
     def _event(self, texts: Texts, latest: float) -> Event | _Misfit:
         """Judge the texts, in the order of `MappedFields`. Raises InvalidEvent, `invalid_timestamp`."""
-        mapping = self._mapping
         type_text, value_text, timestamp_text = bytes(texts[0]), bytes(texts[1]), bytes(texts[2])
         if not type_text or not value_text:
-            return "missing_field", mapping.value_field if type_text else mapping.type_field, "absent"
+            field = self._mapping.value_field if type_text else self._mapping.type_field
+            return "missing_field", field, "absent"
         if self._labelled:
             labels = [bytes(text) for text in texts[4:]]
             short = len(type_text) + sum(map(len, labels)) <= SHORT_SERIES_BYTES
@@ -210,15 +211,15 @@ class EventParser:
         else:
             key = short_series(type_text) if len(type_text) <= SHORT_SERIES_BYTES else series(type_text)
         if key is None:
-            return "invalid_type", mapping.type_field, kind_of(type_text)
+            return "invalid_type", self._mapping.type_field, kind_of(type_text)
         nano = short_value_nano(value_text) if len(value_text) <= SHORT_VALUE_BYTES else value_nano(value_text)
         if nano is None:
-            return "invalid_value", mapping.value_field, kind_of(value_text)
+            return "invalid_value", self._mapping.value_field, kind_of(value_text)
         seconds = unix_seconds(timestamp_text) if len(timestamp_text) <= LONGEST_TIMESTAMP_BYTES else None
         if seconds is None or seconds > latest:
             seconds = None
-            if mapping.require_timestamp:
-                raise InvalidEvent("invalid_timestamp", mapping.timestamp_field, kind_of(timestamp_text))
+            if self._mapping.require_timestamp:
+                raise InvalidEvent("invalid_timestamp", self._mapping.timestamp_field, kind_of(timestamp_text))
         return Event(key, nano, seconds, event_id([bytes(texts[3])])) if self._identified else Event(key, nano, seconds)
 
     def _event_in(self, envelope: Envelope, texts: Texts, latest: float) -> Event | _Misfit:
