@@ -13,7 +13,7 @@ from exporter.settings import Settings
 from exporter.settings.setting import setting_fields
 from exporter.sqs import REASONS as CALL_REASONS
 from exporter.telemetry.metrics import names
-from exporter.telemetry.metrics.kept import QUEUE_STATES
+from exporter.telemetry.metrics.ledger import QUEUE_STATES
 from exporter.telemetry.metrics.names import STARTS_AT_0, SURVIVES, Name
 
 if TYPE_CHECKING:

@@ -83,8 +83,8 @@ class Received:
     """What the receive asked for: from `sent_at` on, the receipt handles can be trusted for so long."""
     allowed_seconds: float
     """What the request was allowed to take at most. `answered_at` is later where the process was paused."""
-    request_id: str = ""
-    """SQS's, where trace context was asked for, too; so are the others below."""
+    headers: Sequence[bytes] = ()
+    """The answer's raw header lines, where trace context was asked for; in the answers below, too."""
 
 
 @dataclass(slots=True)
@@ -99,7 +99,7 @@ class BatchAnswer:
     """The others, each with a reason of `exporter.sqs.REASONS`."""
     sent_at: float
     answered_at: float
-    request_id: str = ""
+    headers: Sequence[bytes] = ()
 
 
 class Deleted(BatchAnswer):
@@ -129,7 +129,7 @@ class Failed:
     """The entries of a batch request; SQS may have done what was asked or not."""
     sent_at: float
     answered_at: float
-    request_id: str = ""
+    headers: Sequence[bytes] = ()
 
 
 Answer = Received | Deleted | ChangedVisibility | Failed

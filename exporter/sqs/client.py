@@ -149,7 +149,7 @@ class Client:
             self._no_longer_in_flight(call)
             answer = self._answer(call, now)
             if self._trace_attribute_names:
-                answer.request_id = header(call.headers, "x-amzn-requestid")
+                answer.headers = tuple(call.headers)
             answers.append(answer)
         if now >= self._next_deadline:
             answers.extend(self._drop_late(now))

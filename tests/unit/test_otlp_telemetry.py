@@ -164,7 +164,7 @@ def test_receives_of_several_iterations_are_links_of_the_batch_that_they_are_gat
 def test_a_span_names_the_request_by_the_id_that_sqs_gave_it() -> None:
     """AWS's support asks for it; without one there is no attribute."""
     told = Told()
-    told.iterate([replace(received(), request_id="6f0b-1"), received()])
+    told.iterate([replace(received(), headers=(b"HTTP/1.1 200 OK\r\n", b"x-amzn-RequestId: 6f0b-1\r\n")), received()])
     with_one, without, _ = told.spans
     assert with_one.attributes is not None
     assert with_one.attributes[names.REQUEST_ID] == "6f0b-1"
