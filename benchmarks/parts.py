@@ -19,8 +19,7 @@ from exporter.ledger.message_ids import remembered_ids
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs import Credentials, Target
 from exporter.sqs.answers import parse_receive
-from exporter.sqs.requests import Route
-from exporter.sqs.response_memory import ResponseMemoryLimit
+from exporter.sqs.requests import QueueRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -54,7 +53,8 @@ def measure(directory: str) -> dict[str, float]:
         for turn, of_turn in zip(messages, ids, strict=True)
     ]
     handles = [[one.receipt_handle for one in turn] for turn in messages]
-    route = Route(_TARGET, "parts", ResponseMemoryLimit())
+    requests = QueueRequests("events")
+    requests.aim(_TARGET)
     ledger = SqliteLedger(f"{directory}/parts.db", queue_name="events")
     ledger.bind(QueueIdentity("events", "arn:aws:sqs:eu-west-1:123456789012:events"))
 
@@ -72,7 +72,7 @@ def measure(directory: str) -> dict[str, float]:
             lambda turn: [parse(one.body, now_seconds=now_seconds) for one in turn], messages
         ),
         f"commit {TURN_BATCHES * BATCH_SIZE} messages (the fsync is waited for)": _best(record, deliveries),
-        "write and sign the batch delete": _best(by_answer(lambda some: route.delete(0, some)), handles),
+        "write and sign the batch delete": _best(by_answer(lambda some: requests.delete(0, some)), handles),
     }
     ledger.close()
     return parts

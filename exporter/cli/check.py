@@ -10,7 +10,7 @@ from exporter.errors import LedgerError
 from exporter.ledger import QueueIdentity
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import find
+from exporter.sqs.lookups import find
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.web.config import read_web_config
 

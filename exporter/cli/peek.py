@@ -12,7 +12,7 @@ from exporter.errors import InvalidEvent
 from exporter.events.event import NANO, parse
 from exporter.settings.sources import read_options
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import find
+from exporter.sqs.lookups import find
 
 if TYPE_CHECKING:
     from exporter.cli.command_line import Invocation

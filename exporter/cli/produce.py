@@ -10,7 +10,7 @@ from exporter.cli.command_line import configure
 from exporter.cli.options import ProduceOptions
 from exporter.producer import produce as producer
 from exporter.settings.sources import read_options
-from exporter.sqs.aws import queue_name_of
+from exporter.sqs.names import queue_name_of
 from exporter.telemetry.otlp import environment
 
 if TYPE_CHECKING:

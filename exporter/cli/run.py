@@ -17,9 +17,10 @@ from exporter.consumer.loop import Consumer
 from exporter.consumer.recorder import Recorder
 from exporter.errors import WrongSettingError
 from exporter.ledger.sqlite.ledger import SqliteLedger
-from exporter.sqs.aws import connect, queue_name_of
-from exporter.sqs.calls import Calls
+from exporter.sqs.aws import connect
+from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
+from exporter.sqs.names import queue_name_of
 from exporter.summary import Summary
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics import Health, LedgerCollector, new_registry
@@ -56,7 +57,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     telemetry_wanted = open_telemetry.wanted(os.environ)
     queue_name = queue_name_of(settings.queue)
-    connection = connection or connect()
+    connection = connection or connect(queues=[settings.queue])
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
 
     with ExitStack() as stopping:
@@ -72,18 +73,21 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         registry = new_registry()
         telemetry = None
         if telemetry_wanted is not None:
-            telemetry = _open_telemetry(telemetry_wanted, connection, ledger, depth=lambda: housekeeping.depth)
+            telemetry = _open_telemetry(
+                telemetry_wanted, connection, ledger, depth=lambda: housekeeping.queues[queue_name].depth
+            )
         instrumentation = Instrumentation(
             Health(registry, queue_name), queue_name, None if telemetry is None else telemetry.telemetry
         )
         readiness = Readiness()
-        housekeeping = Housekeeping(connection, settings.queue, listener=instrumentation)
-        calls = Calls(
+        housekeeping = Housekeeping(connection, [settings.queue])
+        client = Client(
             max_connections=settings.sqs.max_receives + max_delete_calls(settings.sqs.max_receives),
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
         )
         consumer = Consumer(
-            calls=calls,
+            queue_name=queue_name,
+            client=client,
             recorder=Recorder(ledger, instrumentation, readiness),
             housekeeping=housekeeping,
             instrumentation=instrumentation,
@@ -99,7 +103,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             LedgerCollector(
                 queue_name,
                 snapshot=lambda: ledger.snapshot,
-                depth=lambda: housekeeping.depth,
+                depth=lambda: housekeeping.queues[queue_name].depth,
                 ready=lambda: readiness.why_not() is None,
                 revision=this_build().revision,
             ),
@@ -128,7 +132,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         summary.start()
         housekeeping.start()
         stopping.callback(housekeeping.stop)
-        stopping.callback(calls.close)
+        stopping.callback(client.close)
         if telemetry is not None:
             telemetry.start()
             stopping.callback(telemetry.stop)

@@ -6,14 +6,13 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from exporter.backoff import Backoff
+from exporter.sqs import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.sqs.calls import Deletion
+    from exporter.sqs.answers import Deletion
 
-BATCH_SIZE = 10
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessageBatch.html"""
 MAX_UNCONFIRMED = 1_000
 """Above this no more messages are taken: they would only come back."""
 PROBE_SECONDS = 30.0

@@ -11,14 +11,15 @@ from exporter.errors import InvalidEvent, WrongSettingError
 from exporter.events.event import parse
 from exporter.ledger import Delivery, QueueIdentity, failpoint
 from exporter.ledger.message_ids import remembered_ids
-from exporter.sqs.calls import Deleted, Deletion, Received
+from exporter.sqs.answers import Deleted, Deletion, Failed, Received
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from exporter.consumer.recorder import Recorder
     from exporter.sqs import QueueAttributes
-    from exporter.sqs.calls import Answer, Calls, Failed
+    from exporter.sqs.answers import Answer
+    from exporter.sqs.client import Client
     from exporter.sqs.housekeeping import Housekeeping
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
@@ -44,7 +45,8 @@ class Consumer:
     def __init__(  # noqa: PLR0913 - the parts and the plain values that the loop needs, by name
         self,
         *,
-        calls: Calls,
+        queue_name: str,
+        client: Client,
         recorder: Recorder,
         housekeeping: Housekeeping,
         instrumentation: Instrumentation,
@@ -56,7 +58,8 @@ class Consumer:
         shutdown_timeout_seconds: float,
         until_empty: bool = False,
     ) -> None:
-        self._calls = calls
+        self._queue_name = queue_name
+        self._client = client
         self._recorder = recorder
         self._housekeeping = housekeeping
         self._instrumentation = instrumentation
@@ -87,13 +90,13 @@ class Consumer:
         """Repeat until `stop` was called and all is settled or late, or (`until_empty`) the queue is empty."""
         while not self._done(time.monotonic()):
             self.run_once()
-        abandoned = self._calls.abandon()
+        abandoned = sum(self._client.abandon().values())
         if abandoned:
             self._instrumentation.receives_abandoned(abandoned)
 
     def run_once(self) -> None:
         """Wait for answers; record their messages in one commit; send their deletes and the next receives."""
-        answers = self._calls.wait(ITERATION_SECONDS if self._queue else FIRST_ITERATIONS_SECONDS)
+        answers = self._client.wait(ITERATION_SECONDS if self._queue else FIRST_ITERATIONS_SECONDS)
         self._instrumentation.answered(answers)
         received = self._sort(answers)
         if received:
@@ -108,10 +111,10 @@ class Consumer:
         self._send_receives(now)
         self._readiness.iterated(now)
         self._instrumentation.readiness(self._readiness.why_not())
-        self._instrumentation.receives_in_flight(self._calls.receives_in_flight)
+        self._instrumentation.receives_in_flight(self._client.receives_in_flight())
 
     def _done(self, now: float) -> bool:
-        receiving = self._calls.receives_in_flight
+        receiving = self._client.receives_in_flight()
         deleting = self._deletions.unconfirmed
         if self._is_empty() and self._recorder.working and not receiving and not deleting:
             return True
@@ -135,7 +138,7 @@ class Consumer:
                     received.append(answer)
             elif isinstance(answer, Deleted):
                 self._delete_answered(answer)
-            else:
+            elif isinstance(answer, Failed):
                 self._call_failed(answer)
         return received
 
@@ -171,7 +174,7 @@ class Consumer:
             self._readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
         else:
             self._deletes_failed(answer.deletions, answer.answered_at, answer.reason, answer.detail)
-        self._housekeeping.wake()
+        self._housekeeping.wake(self._queue_name)
 
     def _deletes_failed(self, deletions: Sequence[Deletion], at: float, reason: str, detail: str) -> None:
         if self._deletions.failed(deletions, at, denied=reason == "access_denied"):
@@ -239,12 +242,12 @@ class Consumer:
 
     def _follow_the_queue(self) -> None:
         """Take over what the housekeeping thread found out."""
-        problem = self._housekeeping.problem
+        problem = self._housekeeping.queues[self._queue_name].problem
         if problem is None:
             self._readiness.clear("queue")
         else:
             self._readiness.set("queue", str(problem))
-        attributes = self._housekeeping.attributes
+        attributes = self._housekeeping.queues[self._queue_name].attributes
         if attributes is None or attributes == self._queue or not self._recorder.working:
             return
         if self._queue is None and self._on_invalid == "leave" and attributes.dead_letter_queue_arn is None:
@@ -263,18 +266,18 @@ class Consumer:
         self._queue = attributes
 
     def _send_deletes(self, now: float) -> None:
-        target = self._housekeeping.target
+        target = self._housekeeping.queues[self._queue_name].target
         if target is None or not self._recorder.working:
             return
-        for batch in self._deletions.batches(now, self._max_delete_calls - self._calls.deletes_in_flight):
-            self._calls.delete(target, batch)
+        for batch in self._deletions.batches(now, self._max_delete_calls - self._client.deletes_in_flight()):
+            self._client.delete(self._queue_name, target, batch)
             failpoint.reach("during_delete")
 
     def _send_receives(self, now: float) -> None:
-        target = self._housekeeping.target
+        target = self._housekeeping.queues[self._queue_name].target
         if target is None or self._queue is None:
             return
-        in_flight = self._calls.receives_in_flight
+        in_flight = self._client.receives_in_flight()
         wanted = self._pacing.wanted(in_flight, now)
         allowed = self._deletions.receives(wanted, now) if self._may_receive() else 0
         allowed = max(0, min(allowed, self._recorder.capacity // FULL_BATCH - in_flight))
@@ -283,7 +286,8 @@ class Consumer:
         # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
         wait_seconds = min(self._wait_seconds, max(1, self._queue.visibility_timeout_seconds - 5))
         for _ in range(allowed):
-            self._calls.receive(
+            self._client.receive(
+                self._queue_name,
                 target,
                 wait_seconds=wait_seconds,
                 visibility_timeout_seconds=self._queue.visibility_timeout_seconds,

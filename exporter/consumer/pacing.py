@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from exporter.backoff import Backoff
+from exporter.sqs import BATCH_SIZE
 
-FULL_BATCH = 10
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
 EMPTY_SECONDS = 1.0
 """How far apart receives are that find nothing, even where they don't wait: AWS bills each."""
 
@@ -26,9 +25,9 @@ class Pacing:
         """Note an answer with so many messages to a receive sent at `sent_at` (monotonic seconds)."""
         self._backoff.succeeded()
         self._idle_until = float("-inf") if messages else sent_at + EMPTY_SECONDS
-        if messages >= FULL_BATCH:
+        if messages >= BATCH_SIZE:
             self._width = min(self._most, self._width + 1)
-        elif messages < FULL_BATCH // 2:
+        elif messages < BATCH_SIZE // 2:
             self._width = max(1, self._width - 1)
 
     def failed(self, now: float) -> None:

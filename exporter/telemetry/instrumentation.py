@@ -9,7 +9,7 @@ from collections import Counter
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.sqs.answers import Deleted, Received
+from exporter.sqs.answers import Deleted, Failed, Received
 from exporter.telemetry.logs import LogRateLimiter
 
 if TYPE_CHECKING:
@@ -208,6 +208,8 @@ class Instrumentation:
                     self._health.delete_failed(reason, count)
                     detail = f"{count} entries of a batch delete"
                     self._warn("deletes not confirmed, they are tried again", reason, detail)
+        elif not isinstance(answer, Failed):
+            return
         elif answer.operation == "receive":
             self._health.receive_failed(answer.reason)
             self._warn("receive failed", answer.reason, answer.detail)
