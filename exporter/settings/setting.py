@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
 from exporter.settings.duration import parse_duration
+from exporter.sqs.names import is_queue
 
 VARIABLE_PREFIX = "EXPORTER_"
 RESERVED_PATHS = frozenset({"/", "/-/healthy", "/-/ready"})
 
-_QUEUE_NAME = re.compile(r"(?=.{1,80}$)[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
 _HOST_AND_PORT = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII
 )
@@ -66,13 +65,7 @@ def _require(condition: object) -> None:
 
 
 def _queue(text: str) -> str:
-    name = text
-    if "://" in text:
-        url = urlsplit(text)
-        _require(url.scheme in {"http", "https"} and url.hostname and "@" not in url.netloc)
-        _require(not url.query and not url.fragment)
-        name = url.path.rpartition("/")[2]
-    _require(_QUEUE_NAME.fullmatch(name))
+    _require(is_queue(text))
     return text
 
 

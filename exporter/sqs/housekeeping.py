@@ -12,33 +12,22 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from exporter.backoff import Backoff
-from exporter.errors import QueueUnavailableError
 from exporter.sqs.aws import reason_of
-from exporter.sqs.lookups import Look, QueueLookup, list_queues
+from exporter.sqs.lookups import Look, QueueLookup
 from exporter.sqs.names import by_name, is_prefix, region_of
-from exporter.sqs.timeout import TimeLimitedCalls
+from exporter.sqs.prefixes import LIST_SECONDS, Prefixes
+from exporter.sqs.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from exporter.errors import QueueUnavailableError
     from exporter.sqs import Credentials, QueueAttributes, QueueDepth, Target
     from exporter.sqs.aws import Connection
 
 CREDENTIALS_SECONDS = 5.0
 """How often credentials are looked at; botocore asks AWS for new ones only when they are about to expire."""
-PREFIX_SECONDS = 60.0
-"""How often SQS is asked which queues a prefix stands for."""
-SOURCES_SECONDS = 300.0
-"""How often SQS is asked whether a queue that a prefix found is another's dead-letter queue."""
-WAKE_SPACING_SECONDS = 1.0
-"""However often it is woken, SQS is not asked about a queue more often than this."""
-LOOK_SECONDS = 15.0
-"""What each thing that is asked may take as a whole."""
-RETRY_TICK_SECONDS = 0.1
-IDLE_TICK_SECONDS = 5.0
 STALE_INTERVALS = 3
-MAX_UNFINISHED = 4
 
 log = logging.getLogger("exporter")
 
@@ -65,30 +54,6 @@ class QueueState:
     """Whether the settings name it; False: a prefix found it."""
 
 
-class _Task:
-    """Something that is asked again and again, each time on a thread: what, how often, and who takes the answer."""
-
-    __slots__ = ("ask", "backoff", "began_at", "due_at", "failed", "interval_seconds", "take", "under_way")
-
-    def __init__(
-        self,
-        ask: Callable[[], Any],
-        take: Callable[[Any], None],
-        failed: Callable[[Exception], None],
-        interval_seconds: float,
-    ) -> None:
-        self.ask = ask
-        self.take = take
-        self.failed = failed
-        self.interval_seconds = interval_seconds
-        self.backoff = Backoff()
-        self.began_at = self.due_at = float("-inf")
-        self.under_way = False
-
-    def due(self, now: float) -> bool:
-        return not self.under_way and now >= self.due_at and self.backoff.due(now)
-
-
 class Housekeeping:
     """Publishes what boto3 finds out. Any thread may read the properties: they hold immutable values, replaced whole.
 
@@ -102,51 +67,50 @@ class Housekeeping:
         names: Sequence[str],
         *,
         interval_seconds: float = 60.0,
-        prefix_seconds: float = PREFIX_SECONDS,
+        prefix_seconds: float = LIST_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._connection = connection
         self._interval_seconds = interval_seconds
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
         self._requests: Counter[tuple[str, str]] = Counter()
         self._clock_skew_seconds: float | None = None
+        self._named = by_name(names)
         self._lookups: dict[str, QueueLookup] = {}
         self._queues: Mapping[str, QueueState] = MappingProxyType({})
-        self._left_out: Mapping[str, str] = MappingProxyType({})
-        self._prefix_problems: Mapping[str, QueueUnavailableError] = MappingProxyType({})
         self._depth_read_at: dict[str, float] = {}
         self._told: set[tuple[str, str]] = set()
-        self._calls: TimeLimitedCalls[tuple[str, str]] = TimeLimitedCalls(LOOK_SECONDS)
-        self._tasks: dict[tuple[str, str], _Task] = {
-            ("credentials", ""): _Task(
-                connection.credentials, self._credentials_found, self._credentials_failed, CREDENTIALS_SECONDS
-            )
-        }
         self._woken: set[str] = set()
+        self._schedule = Schedule(monotonic)
+        self._prefixes = Prefixes(
+            filter(is_prefix, names),
+            connection,
+            self._schedule,
+            count=self._count,
+            served=self._serves,
+            take=self._take_up,
+            leave=self._leave,
+            list_seconds=prefix_seconds,
+        )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
-        self._named = by_name(names)
         connections = {connection.region: connection}
         for name, queue in self._named.items():
             region = region_of(queue) or connection.region
             if region not in connections:
                 connections[region] = connection.in_region(region)
-            self._follow(name, queue, connections[region])
-            self._publish(QueueState(name))
-            self._look_after(name)
-        for prefix in names:
-            if is_prefix(prefix):
-                self._tasks["prefix", prefix] = _Task(
-                    partial(list_queues, connection, prefix, partial(self._count, prefix)),
-                    partial(self._prefix_listed, prefix),
-                    partial(self._prefix_failed, prefix),
-                    prefix_seconds,
-                )
+            self._take_up(QueueLookup(connections[region], queue, partial(self._count, name)))
         for used in connections.values():
             used.client.meta.events.register("after-call.sqs", self._note_date)
+        self._schedule.add(
+            ("credentials", ""),
+            connection.credentials,
+            self._credentials_found,
+            self._credentials_failed,
+            CREDENTIALS_SECONDS,
+        )
 
     @property
     def queues(self) -> Mapping[str, QueueState]:
@@ -156,12 +120,12 @@ class Housekeeping:
     @property
     def left_out(self) -> Mapping[str, str]:
         """The queues that a prefix does not take, each with a sentence that says why, by name."""
-        return self._left_out
+        return self._prefixes.left_out
 
     @property
     def prefix_problems(self) -> Mapping[str, QueueUnavailableError]:
         """Why a prefix finds no queue now: a sentence with the way out, by prefix."""
-        return self._prefix_problems
+        return self._prefixes.problems
 
     @property
     def clock_skew_seconds(self) -> float | None:
@@ -181,75 +145,43 @@ class Housekeeping:
     def wake(self, queue: str) -> None:
         """Look at the queue again now: a call failed in a way that a look may explain or mend."""
         self._woken.add(queue)
-        self._calls.wake()
+        self._schedule.wake()
 
     def stop(self) -> None:
         """End the thread; one that waits for SQS is not waited for longer than a second."""
         self._stopping.set()
-        self._calls.wake()
+        self._schedule.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            now = self._monotonic()
-            self._bring_forward(now)
-            self._begin(now)
-            self._drop_stale_depths(now)
-            for key, outcome in self._calls.wait(self._idle_seconds(now)):
-                self._ended(key, outcome)
+            while self._woken:
+                self._schedule.bring_forward(("queue", self._woken.pop()))
+            self._drop_stale_depths()
+            self._schedule.run_once()
 
-    def _idle_seconds(self, now: float) -> float:
-        waiting = [task for task in self._tasks.values() if not task.under_way]
-        if any(task.due(now) or not task.backoff.due(now) for task in waiting):
-            return RETRY_TICK_SECONDS
-        return min(IDLE_TICK_SECONDS, *(task.due_at - now for task in waiting), IDLE_TICK_SECONDS)
+    def _serves(self, name: str) -> bool:
+        return name in self._queues and (self._queues[name].named or not self._queues[name].gone)
 
-    def _bring_forward(self, now: float) -> None:
-        while self._woken:
-            task = self._tasks.get(("queue", self._woken.pop()))
-            if task is not None:
-                task.due_at = min(task.due_at, max(now, task.began_at + WAKE_SPACING_SECONDS))
-
-    def _begin(self, now: float) -> None:
-        for key, task in sorted(self._tasks.items(), key=lambda item: item[1].due_at):
-            if not task.due(now):
-                continue
-            try:
-                task.under_way = self._calls.start(key, task.ask)
-            except RuntimeError as error:
-                self._ended(key, error)
-            task.began_at = now
-
-    def _ended(self, key: tuple[str, str], outcome: object) -> None:
-        task = self._tasks.get(key)
-        if task is None:
-            return
-        now = self._monotonic()
-        task.under_way = False
-        try:
-            if isinstance(outcome, BaseException):
-                raise outcome  # noqa: TRY301 - failed like what can't be taken
-            task.take(outcome)
-        except Exception as error:  # noqa: BLE001 - whatever an answer makes boto3 raise, the thread has to go on
-            task.backoff.failed(now)
-            task.failed(error)
-        else:
-            task.due_at = task.began_at + task.interval_seconds
-            task.backoff.succeeded()
-
-    # Queues
-
-    def _follow(self, name: str, queue: str, connection: Connection) -> None:
-        self._lookups[name] = QueueLookup(connection, queue, partial(self._count, name))
-
-    def _look_after(self, name: str) -> None:
-        self._tasks["queue", name] = _Task(
-            self._lookups[name].look,
+    def _take_up(self, lookup: QueueLookup) -> None:
+        """Begin to look after a queue, or go on where it had gone."""
+        name = lookup.name
+        self._lookups[name] = lookup
+        self._publish(replace(self._queues.get(name, QueueState(name, named=name in self._named)), gone=False))
+        self._schedule.add(
+            ("queue", name),
+            lookup.look,
             partial(self._looked, name),
             partial(self._look_failed, name),
             self._interval_seconds,
         )
+
+    def _leave(self, name: str) -> None:
+        """Look after a queue that a prefix found no more."""
+        self._schedule.remove(("queue", name))
+        self._schedule.remove(("dead letters", name))
+        self._publish(replace(self._queues[name], gone=True, depth=None, problem=None))
 
     def _looked(self, name: str, look: Look) -> None:
         before = self._queues[name]
@@ -264,7 +196,7 @@ class Housekeeping:
             attributes = before.attributes or self._lookups[name].assumed_attributes(look.target)
         else:
             self._told.discard((name, "attributes"))
-        self._read_dead_letters(name, attributes)
+        self._follow_dead_letters(name, attributes)
         depth = look.depth
         if depth is not None:
             self._depth_read_at[name] = self._monotonic()
@@ -288,7 +220,8 @@ class Housekeeping:
             )
         )
         self._tell_what_changed(before, attributes)
-        self._leave_out_dead_letter_queues()
+        if attributes.dead_letter_queue_arn is not None:
+            self._prefixes.redrive_policy_read(attributes.dead_letter_queue_arn.rpartition(":")[2])
 
     def _tell_what_changed(self, before: QueueState, attributes: QueueAttributes) -> None:
         known = before.attributes
@@ -316,32 +249,32 @@ class Housekeeping:
         problem = self._lookups[name].connection.unavailable(self._lookups[name].queue, error)
         gone = before.gone or (problem.reason == "queue_not_found" and before.attributes is not None)
         if gone and not before.named:
-            # Deleted on purpose, for all that is known: nothing is looked for until a prefix finds it again.
-            del self._tasks["queue", name]
-            self._tasks.pop(("sources", name), None)
-            self._tasks.pop(("dead letters", name), None)
-            self._publish(replace(before, gone=True, depth=None, problem=None))
+            # Deleted on purpose, for all that is known: it is not looked for until a prefix finds it again.
+            self._leave(name)
+            self._prefixes.queue_gone(name)
             log.warning("queue is gone", extra={"queue": name, "error": str(problem)})
             return
         self._publish(replace(before, problem=problem, gone=gone, depth=None if gone else before.depth))
         if before.problem is None or before.problem.reason != problem.reason:
             log.warning("waiting for the queue", extra={"queue": name, "reason": problem.reason, "error": str(problem)})
 
-    def _drop_stale_depths(self, now: float) -> None:
+    def _drop_stale_depths(self) -> None:
+        oldest = self._monotonic() - STALE_INTERVALS * self._interval_seconds
         for name, read_at in list(self._depth_read_at.items()):
-            if now - read_at > STALE_INTERVALS * self._interval_seconds:
+            if read_at < oldest:
                 del self._depth_read_at[name]
                 self._publish(replace(self._queues[name], depth=None))
 
-    # Their dead-letter queues
-
-    def _read_dead_letters(self, name: str, attributes: QueueAttributes) -> None:
+    def _follow_dead_letters(self, name: str, attributes: QueueAttributes) -> None:
         key = "dead letters", name
         arn = attributes.dead_letter_queue_arn
         if arn is None:
-            self._tasks.pop(key, None)
-        elif key not in self._tasks or arn != (self._queues[name].attributes or attributes).dead_letter_queue_arn:
-            self._tasks[key] = _Task(
+            self._schedule.remove(key)
+            return
+        known = self._queues[name].attributes
+        if key not in self._schedule or known is None or known.dead_letter_queue_arn != arn:
+            self._schedule.add(
+                key,
                 partial(self._lookups[name].visible_in, arn),
                 partial(self._dead_letters_read, name, arn),
                 partial(self._dead_letters_failed, name, arn),
@@ -367,107 +300,6 @@ class Housekeeping:
             depth = replace(state.depth, dead_letter_queue=_name_in(arn), dead_letter_visible=visible)
             self._publish(replace(state, depth=depth))
 
-    # Prefixes
-
-    def _prefix_listed(self, prefix: str, urls: Mapping[str, str]) -> None:
-        for name in urls:
-            state = self._queues.get(name)
-            if name in self._named or (state is not None and not state.gone) or ("sources", name) in self._tasks:
-                continue
-            self._follow(name, name, self._connection)
-            self._tasks["sources", name] = _Task(
-                self._lookups[name].sources,
-                partial(self._sources_listed, name),
-                partial(self._sources_failed, name),
-                SOURCES_SECONDS,
-            )
-        if urls:
-            self._set_prefix_problem(prefix, None)
-        else:
-            self._set_prefix_problem(prefix, self._none_begins_with(prefix))
-
-    def _none_begins_with(self, prefix: str) -> QueueUnavailableError:
-        place = f"in region {self._connection.region} at {self._connection.endpoint_url}"
-        return QueueUnavailableError(
-            "queue_not_found", f'No queue is named "{prefix}" {place}: create one, or correct --queue or AWS_REGION'
-        )
-
-    def _prefix_failed(self, prefix: str, error: Exception) -> None:
-        problem = self._connection.unavailable(prefix, error)
-        if problem.reason == "access_denied":
-            problem = QueueUnavailableError(
-                problem.reason, f'The queues of "{prefix}" may not be listed: grant sqs:ListQueues, or name them'
-            )
-        self._set_prefix_problem(prefix, problem)
-
-    def _set_prefix_problem(self, prefix: str, problem: QueueUnavailableError | None) -> None:
-        before = self._prefix_problems.get(prefix)
-        problems = {name: one for name, one in self._prefix_problems.items() if name != prefix}
-        if problem is not None:
-            problems[prefix] = problem
-            if before is None or before.reason != problem.reason:
-                log.warning("waiting for queues of a prefix", extra={"prefix": prefix, "error": str(problem)})
-        self._prefix_problems = MappingProxyType(problems)
-
-    def _sources_listed(self, name: str, sources: Iterable[str]) -> None:
-        sources = sorted({*sources, *self._known_sources(name)})
-        if sources:
-            self._leave_out(
-                name, f'Queue "{name}" is left out: it is the dead-letter queue of "{sources[0]}"; name it to count it'
-            )
-            return
-        if name in self._left_out:
-            self._left_out = MappingProxyType({it: why for it, why in self._left_out.items() if it != name})
-        state = self._queues.get(name)
-        if state is None or state.gone:
-            self._publish(replace(state or QueueState(name, named=False), gone=False))
-            self._look_after(name)
-
-    def _sources_failed(self, name: str, error: Exception) -> None:
-        reason = reason_of(error)
-        if name in self._queues and not self._queues[name].gone:
-            # It was none a while ago, and is counted: one call that fails is no reason to stop.
-            return
-        if reason == "queue_not_found":
-            del self._tasks["sources", name]
-            return
-        way_out = "grant sqs:ListDeadLetterSourceQueues on it" if reason == "access_denied" else "it is asked again"
-        self._leave_out(
-            name,
-            f'Queue "{name}" is left out, because SQS does not say whether it is a dead-letter queue ({reason}): '
-            f"{way_out}, or name the queue in full",
-        )
-
-    def _known_sources(self, name: str) -> Iterable[str]:
-        """Yield the queues whose redrive policy, read already, says that their dead-letter queue is this one."""
-        for state in self._queues.values():
-            attributes = state.attributes
-            if attributes is not None and not state.gone and _name_in(attributes.dead_letter_queue_arn) == name:
-                yield state.name
-
-    def _leave_out_dead_letter_queues(self) -> None:
-        for state in self._queues.values():
-            if not state.named and not state.gone:
-                for source in self._known_sources(state.name):
-                    self._leave_out(
-                        state.name,
-                        f'Queue "{state.name}" is left out: it is the dead-letter queue of "{source}"; name it to '
-                        f"count it",
-                    )
-                    break
-
-    def _leave_out(self, name: str, sentence: str) -> None:
-        if self._left_out.get(name) != sentence:
-            log.warning(sentence, extra={"queue": name})
-            self._left_out = MappingProxyType({**self._left_out, name: sentence})
-        state = self._queues.get(name)
-        if state is not None and not state.gone:
-            self._tasks.pop(("queue", name), None)
-            self._tasks.pop(("dead letters", name), None)
-            self._publish(replace(state, gone=True, depth=None, problem=None))
-
-    # Credentials
-
     def _credentials_found(self, credentials: Credentials) -> None:
         for state in self._queues.values():
             if state.target is not None and state.target.credentials != credentials:
@@ -475,11 +307,9 @@ class Housekeeping:
 
     def _credentials_failed(self, error: Exception) -> None:
         for name in list(self._queues):
-            if ("queue", name) in self._tasks:
+            if ("queue", name) in self._schedule:
                 self._look_failed(name, error)
-                self._tasks["queue", name].due_at = float("-inf")
-
-    # All
+                self._schedule.bring_forward(("queue", name))
 
     def _publish(self, state: QueueState) -> None:
         self._queues = MappingProxyType({**self._queues, state.name: state})
