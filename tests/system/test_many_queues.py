@@ -54,7 +54,7 @@ def test_a_slow_and_a_denied_queue_hold_up_no_other(sqs: FakeSqs) -> None:
 
         def depth_of_seven() -> int | None:
             depth = run.keeper.queues["good-7"].depth
-            return depth and depth.visible
+            return None if depth is None else depth.visible
 
         wait_until(lambda: depth_of_seven() == 3)
         wait_until(lambda: run.keeper.queues["denied"].problem and run.keeper.queues["missing"].problem)
@@ -181,7 +181,7 @@ def test_a_queue_that_is_deleted_is_gone_until_it_is_made_again(sqs: FakeSqs, gi
 
 
 def test_the_clock_s_skew_is_what_sqs_dates_its_answers(sqs: FakeSqs) -> None:
-    """This machine's clock, 100 s ahead of SQS's: within the second to which the header is cut."""
+    """A clock that is 100 s ahead of SQS's, give or take the second to which the header is cut."""
     sqs.create_queue("events")
     keeper = Housekeeping(connect(), ["events"], wall=lambda: time.time() + 100)
     assert keeper.clock_skew_seconds is None
@@ -207,6 +207,19 @@ def test_a_queue_s_url_says_its_region(sqs: FakeSqs, monkeypatch: pytest.MonkeyP
     for queues in ([url, "events"], []):
         with pytest.raises(WrongSettingError, match="set AWS_REGION"):
             connect(queues=queues)
+
+
+def test_a_prefix_leaves_out_a_queue_whose_name_another_has(sqs: FakeSqs) -> None:
+    """The other is of another account, and named by its URL: that is the one which is served, and it is said."""
+    sqs.create_queue("shop-a")
+    url = f"{sqs.endpoint_url}/999999999999/shop-a"
+    with housekeeping(sqs.endpoint_url, url, "shop-*") as run:
+        wait_until(lambda: run.keeper.left_out)
+        assert "999999999999" in run.keeper.left_out["shop-a"]
+        wait_until(lambda: run.state.target)
+        assert run.state.named
+        assert run.state.target is not None
+        assert run.state.target.queue_url == url
 
 
 def test_one_name_in_two_regions_is_refused(sqs: FakeSqs) -> None:
