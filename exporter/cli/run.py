@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import sys
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,11 +23,12 @@ from exporter.sqs.calls import Calls
 from exporter.sqs.housekeeping import Housekeeping
 from exporter.summary import Summary
 from exporter.telemetry.instrumentation import Instrumentation
-from exporter.telemetry.metrics import Health, LedgerCollector, new_registry
+from exporter.telemetry.metrics import Health, LedgerCollector, names, new_registry
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.telemetry.readiness import Readiness
 from exporter.web import LandingPage, WebServer
 from exporter.web.config import read_web_config
+from exporter.web.zero_first import ZeroFirst
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -54,6 +56,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     """
     # As a container's first process it would not be ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    started_seconds = time.time()
     telemetry_wanted = open_telemetry.wanted(os.environ)
     queue_name = queue_name_of(settings.queue)
     connection = connection or connect()
@@ -112,6 +115,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             telemetry_path=settings.web.telemetry_path,
             created_timestamps=settings.web.created_timestamps,
             web_config=web_config,
+            zero_first=ZeroFirst({names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name}, lambda: started_seconds),
             healthy=readiness.healthy,
             ready=readiness.why_not,
             page=lambda: LandingPage(

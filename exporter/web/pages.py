@@ -13,12 +13,15 @@ from exporter.telemetry.logs import LogRateLimiter
 from exporter.web.exposition import Wanted
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.passwords import Passwords, TooManyChecksError
+from exporter.web.zero_first import HEADER as SCRAPER_HEADER
+from exporter.web.zero_first import TRUTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.web.config import WebConfig
     from exporter.web.exposition import Expositions
+    from exporter.web.zero_first import ZeroFirst
 
 log = getLogger("exporter.web")
 
@@ -88,6 +91,7 @@ class Site:
     ready: Callable[[], str | None]
     page: Callable[[], LandingPage]
     config: WebConfig
+    zero_first: ZeroFirst | None = None
     passwords: Passwords = field(default_factory=Passwords)
     log_rate_limiter: LogRateLimiter = field(default_factory=LogRateLimiter)
 
@@ -135,8 +139,12 @@ class Site:
             names = parse_qs(query, errors="strict", max_num_fields=MAX_NAMES).get("name[]", ())
         except ValueError:
             return _error(400)
-        wanted = Wanted(choose_format(request.headers.get("Accept", "")), frozenset(names))
+        scraper = request.address if SCRAPER_HEADER in request.headers else None
+        view = TRUTH if self.zero_first is None or scraper is None else self.zero_first.view(scraper)
+        wanted = Wanted(choose_format(request.headers.get("Accept", "")), frozenset(names), view)
         exposition = await self.expositions.get(wanted)
+        if self.zero_first is not None and request.method == "GET":
+            self.zero_first.shown(view, exposition.up_to, scraper)
         headers = {"Vary": "Accept, Accept-Encoding"}
         if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
             return Answer(200, exposition.body, exposition.content_type, headers)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from exporter.web.zero_first import ZeroFirst
+
 __all__ = ["LandingPage", "WebServer"]
 
 log = logging.getLogger("exporter.web")
@@ -48,8 +50,8 @@ class WebServer:
     """Serves the registry, health, readiness and the landing page until `stop`.
 
     `ready` gives None or a sentence that says why not. The hosts "" and "::" stand for all addresses of both families,
-    and the port 0 for any that is free. `on_death` is called on the server's thread should that end by an exception:
-    nothing is served any more.
+    and the port 0 for any that is free. `zero_first` shows new series to each Prometheus as 0 once. Should the server's
+    thread end by an exception, `threading.excepthook` hears of it.
     """
 
     def __init__(  # noqa: PLR0913 - each is given by its name
@@ -64,13 +66,15 @@ class WebServer:
         telemetry_path: str = "/metrics",
         created_timestamps: bool = False,
         web_config: WebConfig | None = None,
-        on_death: Callable[[BaseException], None] = lambda _error: None,
+        zero_first: ZeroFirst | None = None,
     ) -> None:
-        self._on_death = on_death
+        self._registry = registry
+        self._zero_first = zero_first
         self._host = "" if _is_every_address(host) else host
         self._port = port
         self._site = Site(
-            expositions=Expositions(registry, created_timestamps=created_timestamps),
+            expositions=Expositions(registry, created_timestamps=created_timestamps, zero_first=zero_first),
+            zero_first=zero_first,
             telemetry_path=telemetry_path,
             healthy=healthy,
             ready=ready,
@@ -104,6 +108,8 @@ class WebServer:
 
     def start(self) -> None:
         """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had."""
+        if self._zero_first is not None:
+            self._zero_first.begin(self._registry.collect())
         self._sockets = _listen(self._host, self._port)
         # Tornado writes a line, at times a traceback, for much that a stranger sends; what fails here is logged here.
         logging.getLogger("tornado").setLevel(logging.CRITICAL)
@@ -121,11 +127,10 @@ class WebServer:
         try:
             with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
                 runner.run(self._serve())
-        except BaseException as error:  # noqa: BLE001 - whatever ends the thread
-            log.critical("web server ended", extra={"error": f"{type(error).__name__}: {error}"[:200]})
+        except BaseException:
             for one in self._sockets:
                 one.close()
-            self._on_death(error)
+            raise
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
