@@ -120,8 +120,12 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             ready=readiness.why_not,
             page=lambda: LandingPage(
                 version=str(this_build()),
-                queues=(queue_name,),
+                started_seconds=started_seconds,
+                ready=readiness.why_not() is None,
                 state=readiness.why_not() or "Ready: receiving and counting.",
+                snapshots={queue_name: ledger.snapshot},
+                depths={} if housekeeping.depth is None else {queue_name: housekeeping.depth},
+                max_messages=settings.ledger.max_ids,
             ),
         )
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import traceback
 from dataclasses import dataclass, field
-from html import escape
 from logging import getLogger
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from exporter.telemetry.logs import LogRateLimiter
-from exporter.web.exposition import Wanted
+from exporter.web.exposition import GZIP_LEVEL, Wanted
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.passwords import Passwords, TooManyChecksError
 from exporter.web.zero_first import HEADER as SCRAPER_HEADER
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from exporter.web.config import WebConfig
     from exporter.web.exposition import Expositions
+    from exporter.web.landing import LandingPages
     from exporter.web.zero_first import ZeroFirst
 
 log = getLogger("exporter.web")
@@ -48,16 +49,6 @@ ERROR_HEADERS = {
 }
 MAX_NAMES = 100
 """`?name[]=` parameters of one request."""
-
-
-@dataclass(frozen=True, slots=True)
-class LandingPage:
-    """What `/` shows; the text is escaped there."""
-
-    version: str
-    queues: tuple[str, ...]
-    state: str
-    """A sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +80,7 @@ class Site:
     telemetry_path: str
     healthy: Callable[[], bool]
     ready: Callable[[], str | None]
-    page: Callable[[], LandingPage]
+    landing_pages: LandingPages
     config: WebConfig
     zero_first: ZeroFirst | None = None
     passwords: Passwords = field(default_factory=Passwords)
@@ -106,7 +97,7 @@ class Site:
             status = await self._turned_away(request)
             return await self._page(request) if status is None else _error(status)
         except Exception as error:  # noqa: BLE001 - whatever a page raises
-            self._log(request, error)
+            self._log(request.target, error)
             return _error(500)
 
     async def _turned_away(self, request: Request) -> int | None:
@@ -131,7 +122,7 @@ class Site:
         if path == "/-/ready":
             return self._ready()
         if path == "/":
-            return self._landing_page()
+            return self._landing_page(request)
         return _error(404)
 
     async def _metrics(self, request: Request, query: str) -> Answer:
@@ -159,18 +150,20 @@ class Site:
         why_not = self.ready()
         return _sentence(200, "Ready.") if why_not is None else _sentence(503, why_not)
 
-    def _landing_page(self) -> Answer:
-        page = self.page()
-        links = (self.telemetry_path, "/-/healthy", "/-/ready")
-        text = TEMPLATE.format(
-            version=escape(page.version),
-            queues="".join(f"<li>{escape(queue)}</li>" for queue in page.queues),
-            state=escape(page.state),
-            links="".join(f'<li><a href="{escape(link)}">{escape(link)}</a></li>' for link in links),
-        )
-        return Answer(200, text.encode(), "text/html; charset=utf-8")
+    def _landing_page(self, request: Request) -> Answer:
+        body, content_type = self.landing_pages.body(), "text/html; charset=utf-8"
+        if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            return Answer(200, body, content_type)
+        return Answer(200, gzip.compress(body, GZIP_LEVEL), content_type, {"Content-Encoding": "gzip"})
 
-    def _log(self, request: Request, error: Exception) -> None:
+    def take_counts(self) -> None:
+        """Remember what the landing page's sparklines show. A failure is a line in the log: scrapes go on."""
+        try:
+            self.landing_pages.take()
+        except Exception as error:  # noqa: BLE001 - whatever it reads from others
+            self._log("/", error)
+
+    def _log(self, path: str, error: Exception) -> None:
         """Log a failure of ours in one line."""
         if not self.log_rate_limiter.allow("page"):
             return
@@ -178,7 +171,7 @@ class Site:
         log.error(
             "page failed",
             extra={
-                "path": request.target[:80],
+                "path": path[:80],
                 "error": f"{type(error).__name__}: {next(iter(error.args), '')}"[:200],
                 "at": f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "",
                 **self.log_rate_limiter.suppressed("page"),
@@ -206,25 +199,3 @@ def _sentence(status: int, text: str) -> Answer:
 
 def _error(status: int) -> Answer:
     return Answer(status, f"{SENTENCES[status]}\n".encode(), headers=ERROR_HEADERS.get(status, {}))
-
-
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>sqs-event-exporter</title>
-<style>body {{ font: 1rem/1.5 sans-serif; margin: 2rem auto; max-width: 40rem; padding: 0 1rem }}</style>
-</head>
-<body>
-<h1>sqs-event-exporter</h1>
-<p>Version {version}. It counts the events in Amazon SQS queues, each exactly once.</p>
-<h2>State</h2>
-<p>{state}</p>
-<h2>Queues</h2>
-<ul>{queues}</ul>
-<h2>Pages</h2>
-<ul>{links}</ul>
-</body>
-</html>
-"""

@@ -15,9 +15,11 @@ from exporter.errors import ExporterError, WrongSettingError
 from exporter.web.clients import ANSWER_SECONDS, KEEP_ALIVE_SECONDS, Clients, max_connections
 from exporter.web.config import WebConfig, read_web_config
 from exporter.web.exposition import Expositions
+from exporter.web.history import ages
 from exporter.web.http import ClientsServer, Requests
+from exporter.web.landing import LandingPage, LandingPages
 from exporter.web.pacing import PacedSelector
-from exporter.web.pages import LandingPage, Site
+from exporter.web.pages import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -78,7 +80,7 @@ class WebServer:
             telemetry_path=telemetry_path,
             healthy=healthy,
             ready=ready,
-            page=page,
+            landing_pages=LandingPages(page, telemetry_path, lambda: ages(registry)),
             config=web_config or WebConfig(path=""),
         )
         self._clients = Clients(max_connections())
@@ -147,6 +149,7 @@ class WebServer:
         )
         server.clients = self._clients
         server.add_sockets(self._sockets)
+        self._site.take_counts()
         self._started.set()
         while not self._stopping.is_set():
             try:
@@ -155,6 +158,7 @@ class WebServer:
             except TimeoutError:
                 self._clients.drop_late()
                 self._renew(server)
+                self._site.take_counts()
         server.stop()
         self._site.passwords.close()
         try:
