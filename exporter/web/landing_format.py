@@ -46,10 +46,12 @@ def amount(nano: int) -> str:
 
 
 def rate_text(rate: float | None) -> str:
-    """Return events a second with three digits."""
+    """Return events a second with two or three digits."""
     if rate is None:
         return UNKNOWN
-    return f"{rate:,.0f}/s" if rate >= 100 or not rate else f"{rate:.3g}/s"  # noqa: PLR2004 - three digits say enough
+    if rate >= 100 or not rate:  # noqa: PLR2004 - three digits say enough
+        return f"{rate:,.0f}/s"
+    return f"{rate:.3g}/s" if rate >= 1 else f"{rate:.2g}/s"
 
 
 def duration(seconds: float) -> str:

@@ -59,6 +59,7 @@ footer { margin-top: 1.5rem }
   th, td { border: 0; padding: .1rem .2rem; text-align: left; grid-row: 2; min-width: 0; overflow-wrap: anywhere;
     white-space: normal }
   tbody th { grid-row: 1; grid-column: 1 / 3; font-size: 1.05rem }
+  td { font-size: .9rem }
   td.spark { grid-row: 1; grid-column: 3 / 5; width: auto }
   td[data-name]::before { content: attr(data-name); display: block; color: var(--dim); font-size: .8rem }
 }
