@@ -20,11 +20,12 @@ from prometheus_client.utils import floatToGoString
 from exporter.web.negotiation import Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from prometheus_client.samples import Sample
 
     from exporter.web.negotiation import Format
+    from exporter.web.zero_first import NewSeries
 
 SAMPLES_AT_ONCE = 500
 """Encoded between two looks at the time: about a millisecond."""
@@ -46,10 +47,13 @@ class NotPlainError(Exception):
 class Encoder:
     """Writes the families of one exposition."""
 
-    def __init__(self, format_: Format, *, created_timestamps: bool) -> None:
-        """`created_timestamps` are shown in OpenMetrics alone; a default Prometheus stores them as further series."""
+    def __init__(
+        self, format_: Format, *, shows_created: Callable[[str], bool], new_series: NewSeries | None = None
+    ) -> None:
+        """`shows_created` says whether the creation times of a name are shown, `new_series` how new series are."""
         self._format = format_
-        self._created_timestamps = created_timestamps and format_.kind is Kind.OPENMETRICS
+        self._shows_created = shows_created
+        self._new_series = new_series
         self._plain = format_.escaping in _PLAIN_ESCAPINGS
 
     def encode(self, family: Metric) -> Iterator[bytes]:
@@ -57,8 +61,12 @@ class Encoder:
 
         Its samples are only iterated over, so they may be made meanwhile.
         """
-        created = "" if self._created_timestamps else f"{family.name}_created"
-        samples = (sample for sample in family.samples if sample.name != created)
+        samples: Iterator[Sample] = iter(family.samples)
+        if self._new_series is not None and self._new_series.concerns(family):
+            samples = self._new_series.shown(family)
+        created = f"{family.name}_created"
+        if not self._shows_created(created):
+            samples = (sample for sample in samples if sample.name != created)
         if not self._plain or family.type not in _PLAIN_TYPES or not _PLAIN_NAME.fullmatch(family.name):
             yield self._library(family, samples)
             return

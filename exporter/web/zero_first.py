@@ -1,7 +1,7 @@
 """New series are shown to each Prometheus as 0 once, so that `increase()` counts the first events of a new type.
 
-Prometheus can't know that a series which it sees for the first time at 5 began at 0: `increase()` leaves the 5 out. So a
-series that is born while this process runs is shown to a scraper as 0 at first, and with its value from then on.
+Prometheus can't know that a series which it sees for the first time at 5 began at 0: `increase()` leaves the 5 out. So
+a series that is born while this process runs is shown to a scraper as 0 at first, and with its value from then on.
 
 What has been shown must never fall. A series has a number, by the order in which expositions met it; an exposition
 holds all series there are, so that a single number says which of them a client has been shown.
@@ -67,10 +67,11 @@ class ZeroFirst:
 
     def begin(self, families: Iterable[Metric]) -> None:
         """Take what is there at the start as old, whatever the clock said when it was created."""
+        since_seconds = self._since_seconds()
         for family in families:
-            if self.concerns(family):
+            if f"{family.name}_total" in self._names:
                 for sample, created_seconds in _with_creation(family):
-                    if created_seconds is not None and created_seconds >= self._since_seconds():
+                    if created_seconds is not None and created_seconds >= since_seconds:
                         self._numbers[_key(sample)] = 0
 
     def view(self, scraper: str) -> View:
@@ -79,21 +80,9 @@ class ZeroFirst:
         known = self._scrapers.get(scraper)
         return View(self._value_shown_up_to if known is None else known.shown_up_to)
 
-    def concerns(self, family: Metric) -> bool:
-        """Whether it is one of the counters that begin at 0."""
-        return f"{family.name}_total" in self._names
-
-    def apply(self, family: Metric, view: View) -> Iterator[tuple[Sample, int]]:
-        """Give the family's samples as the view shows them, each with its series' number; 0 stands for an old one."""
-        since_seconds = self._since_seconds()
-        for sample, created_seconds in _with_creation(family):
-            number = 0
-            if created_seconds is not None and created_seconds >= since_seconds:
-                number = self._numbers.setdefault(_key(sample), len(self._numbers) + 1)
-            if view.shown_up_to is not None and number > view.shown_up_to:
-                yield sample._replace(value=0.0), number
-            else:
-                yield sample, number
+    def new_series(self, view: View) -> NewSeries:
+        """Return how the new series of one exposition are shown."""
+        return NewSeries(self._names, self._numbers, self._since_seconds(), view)
 
     def shown(self, view: View, up_to: int, scraper: str | None) -> None:
         """Note that an exposition with series up to that number was given to a client; a scraper is named."""
@@ -114,6 +103,36 @@ class ZeroFirst:
             if self._monotonic() - scraper.came_at < FORGET_SECONDS:
                 return
             del self._scrapers[address]
+
+
+class NewSeries:
+    """Shows the new series of one exposition as a view has them."""
+
+    def __init__(
+        self, names: Collection[str], numbers: dict[tuple[str, ...], int], since_seconds: float, view: View
+    ) -> None:
+        self._names = names
+        self._numbers = numbers
+        self._since_seconds = since_seconds
+        self._view = view
+        self.up_to = 0
+        """The highest number of a series that was shown so far, as 0 or with its value."""
+
+    def concerns(self, family: Metric) -> bool:
+        """Whether it is one of the counters that begin at 0."""
+        return f"{family.name}_total" in self._names
+
+    def shown(self, family: Metric) -> Iterator[Sample]:
+        """Give the family's samples as the client is to see them."""
+        shown_up_to = self._view.shown_up_to
+        for sample, created_seconds in _with_creation(family):
+            if created_seconds is None or created_seconds < self._since_seconds:
+                yield sample
+                continue
+            number = self._numbers.setdefault(_key(sample), len(self._numbers) + 1)
+            self.up_to = max(self.up_to, number)
+            is_news = shown_up_to is not None and number > shown_up_to
+            yield sample._replace(value=0.0) if is_news else sample
 
 
 def _key(sample: Sample) -> tuple[str, ...]:
