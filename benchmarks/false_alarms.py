@@ -69,6 +69,11 @@ def away(at: float) -> bool:
     return 0 <= at - started(at) < RESTART_SECONDS
 
 
+def unless_away(value: Value) -> Value:
+    """Return what is scraped of a value."""
+    return lambda at: None if away(at) else value(at)
+
+
 def since_start(times: list[float]) -> Value:
     """Return a counter that starts at 0 with the process."""
     return lambda at: float(bisect_right(times, at) - bisect_right(times, max(0.0, started(at))))
@@ -85,7 +90,7 @@ def restarted(series: list[Series]) -> Iterator[Series]:
         if one.name == "up":
             yield one._replace(value=lambda at: float(not away(at)))
         else:
-            yield one._replace(value=lambda at, value=one.value: None if away(at) else value(at))
+            yield one._replace(value=unless_away(one.value))
 
 
 def a_fortnight(seed: int, a_day: float, *, rhythm: bool) -> list[Series]:
