@@ -40,4 +40,4 @@ def test_every_metric_that_rules_and_dashboard_name_exists() -> None:
 
 def test_the_buckets_of_ages_are_the_exporters() -> None:
     """The simulation that shows ages to be right within a quarter has the true buckets."""
-    assert AGE_BUCKETS == names.AGE_BUCKETS
+    assert list(AGE_BUCKETS) == list(names.AGE_BUCKETS)
