@@ -136,7 +136,7 @@ def a_fortnight(seed: int, a_day: float, *, rhythm: bool) -> list[Series]:
     return list(restarted(series))
 
 
-def fired(series: list[Series]) -> dict[tuple[str, str], int]:
+def fired(series: list[Series], rules: Path) -> dict[tuple[str, str], int]:
     """Return how often each alert, by name and severity, began to fire within the second week."""
     began = 'ALERTS{alertstate="firing"} unless ALERTS{alertstate="firing"} offset 1m'
     case = {
@@ -150,7 +150,7 @@ def fired(series: list[Series]) -> dict[tuple[str, str], int]:
     }
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "fortnight.test.yml"
-        path.write_text(json.dumps({"rule_files": [str(RULES)], "evaluation_interval": "1m", "tests": [case]}))
+        path.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": [case]}))
         done = subprocess.run(
             [path_of("promtool", "prometheus"), "test", "rules", str(path)], check=False, capture_output=True, text=True
         )
@@ -164,13 +164,16 @@ def main() -> None:
     """Print a table: alerts that fired in a week in which nothing was wrong."""
     parser = argparse.ArgumentParser(description="Count the alerts that fire in a week in which nothing is wrong.")
     parser.add_argument("--seeds", type=int, default=1, help="how many weeks of each kind to simulate")
-    weeks = parser.parse_args().seeds
+    parser.add_argument("--rules", type=Path, default=RULES, help="the rules to judge")
+    arguments = parser.parse_args()
+    weeks: int = arguments.seeds
+    rules = arguments.rules.resolve()
     print("| events a day | pages a week | warnings a week | which |\n|---|---|---|---|")
     for rhythm in (False, True):
         for a_day in (60, 200, 500):
             pages, warnings, names = 0, 0, set()
             for seed in range(weeks):
-                for (name, severity), count in fired(a_fortnight(seed, a_day, rhythm=rhythm)).items():
+                for (name, severity), count in fired(a_fortnight(seed, a_day, rhythm=rhythm), rules).items():
                     names.add(name)
                     pages += count * (severity == "critical")
                     warnings += count * (severity == "warning")
