@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from panels import chart, colours, number, rows_by, see, shares
+from panels import DASHBOARD, chart, colours, number, rows_by, see, shares
 from queries import (
     QUEUE,
     TYPE,
@@ -88,7 +88,6 @@ def what_the_business_sees(board: Dashboard) -> None:
                 "SqsExporterTypeSilent",
             ),
             stacked=True,
-            drill="type",
         ),
         chart(
             "Net value per second by $label",
@@ -97,7 +96,6 @@ def what_the_business_sees(board: Dashboard) -> None:
             "Sum of the events' values, negative ones subtracted. Below 0 more is given back than taken. Bad is a "
             "value that moves away from its events: a producer sends another unit or currency.",
             from_zero=False,
-            drill="type",
         ),
         chart(
             "Events per hour, this week and last",
@@ -145,7 +143,7 @@ def what_the_business_sees(board: Dashboard) -> None:
             sort_by="Events",
             most=10,
             width=14,
-            link=("Only this type", "/d/sqs-event-exporter?var-type=${__value.text}&${__url_time_range}"),
+            link=("Only this type", DASHBOARD + "&var-type=${__value.text}"),
         ),
         shares(
             "Share of events by $label",
@@ -171,6 +169,7 @@ def how_fresh_the_numbers_are(board: Dashboard) -> None:
             "off. Gaps: nothing was counted. The mean is exact; median and p95 come from buckets and may be a quarter "
             "off.",
             width=8,
+            drill="queue",
         ),
         chart(
             "Message age when counted",
@@ -182,6 +181,7 @@ def how_fresh_the_numbers_are(board: Dashboard) -> None:
                 "SqsExporterLag",
             ),
             width=8,
+            drill="queue",
         ),
         chart(
             "Backlog by state",

@@ -103,7 +103,7 @@ def importable(text: str) -> str:
 
     https://grafana.com/docs/grafana/latest/dashboards/share-dashboards-panels/#export-a-dashboard-as-json
     """
-    model = json.loads(text.replace("${datasource}", "${DS_PROMETHEUS}"))
+    model = json.loads(text.replace("${datasource}", "${DS_PROMETHEUS}").replace("${datasource:queryparam}&", ""))
     model["templating"]["list"] = [one for one in model["templating"]["list"] if one["name"] != "datasource"]
     asked = {
         "name": "DS_PROMETHEUS",

@@ -40,7 +40,8 @@ def for_the_night_shift(board: Dashboard) -> None:
             "Each with a link to its section of the runbook. `critical` is worth getting up for, `warning` a look in "
             "the morning; a warning beside a critical alert often names its cause. No data: nothing fires, or "
             "Prometheus has no rules (the first tile says which).",
-            sort_by="Severity",
+            sort_by="severity",
+            descending=False,
             width=12,
             link=("Runbook", f"{RUNBOOK}#${{__value.text}}"),
         ),
@@ -76,6 +77,7 @@ def for_the_night_shift(board: Dashboard) -> None:
                 "SqsExporterLag",
             ),
             logarithmic=True,
+            drill="queue",
             width=12,
         ),
         chart(

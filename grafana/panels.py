@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 DATASOURCE = dashboard.DataSourceRef(type_val="prometheus", uid="${datasource}")
 RUNBOOK: str = CONFIG["runbookUrl"]
 UID = "sqs-event-exporter"
+DASHBOARD = f"/d/{UID}?${{datasource:queryparam}}&${{cluster:queryparam}}&${{__url_time_range}}"
+"""This dashboard, with all variables but these as they are at first."""
 
 REF_IDS = "ABCDEFGH"
 GREEN, YELLOW, RED, NEUTRAL = "green", "yellow", "red", "text"
@@ -39,7 +41,7 @@ def colours(yellow: float, red: float) -> list[tuple[float | None, str]]:
 
 def drill_down(variable: str, title: str) -> builder.DashboardLink:
     """Return a link from a series to this dashboard, for the value that the series has in the variable's label."""
-    url = f"/d/{UID}?var-{variable}=${{__field.labels.{variable}}}&${{__url_time_range}}"
+    url = f"{DASHBOARD}&var-{variable}=${{__field.labels.{variable}}}"
     return builder.DashboardLink(title).type(dashboard.DashboardLinkType.LINK).url(url)
 
 
@@ -206,6 +208,7 @@ def rows_by(  # noqa: PLR0913 - what a panel has is what a panel has
     description: str,
     *,
     sort_by: str,
+    descending: bool = True,
     width: int,
     most: int | None = None,
     link: tuple[str, str] | None = None,
@@ -235,12 +238,12 @@ def rows_by(  # noqa: PLR0913 - what a panel has is what a panel has
         )
     )
     if most:
-        order = {"sort": [{"field": sort_by, "desc": True}]}
+        order = {"sort": [{"field": sort_by, "desc": descending}]}
         panel = panel.with_transformation(dashboard.DataTransformerConfig(id_val="sortBy", options=order))
         panel = panel.with_transformation(
             dashboard.DataTransformerConfig(id_val="limit", options={"limitField": str(most)})
         )
-    return panel.sort_by([common_builder.TableSortByFieldState().display_name(sort_by).desc(desc=True)])
+    return panel.sort_by([common_builder.TableSortByFieldState().display_name(sort_by).desc(desc=descending)])
 
 
 def variable(name: str, metric: str, selector: str, *, everything: str = ".+") -> builder.QueryVariable:

@@ -175,7 +175,7 @@ QUIET: dict[str, Scenario] = {
         healthy_but(("sqs_exporter_ledger_commit_started_timestamp_seconds", lambda at: at + 1 - 0.01, {})), HOUR
     ),
     "a queue's own rejects are in its dead-letter queue": Scenario(
-        changed(rejecting(2 / HOUR), "sqs_dead_letter_queue_messages", lambda at: at * 2 // HOUR), 20 * HOUR
+        changed(rejecting(2 / HOUR), "sqs_dead_letter_queue_messages", lambda at: at * 2 // HOUR), 6 * HOUR
     ),
     "dead letters from before, of which SQS's number flickers": Scenario(
         healthy_but(("sqs_dead_letter_queue_messages", lambda at: 7.0 if at % HOUR else 0.0, {})), 5.5 * HOUR
@@ -205,7 +205,7 @@ QUIET: dict[str, Scenario] = {
 
 FIRING: dict[str, Scenario] = {
     "down": Scenario(down(healthy(), HOUR), 65 * MINUTE, (("SqsExporterDown", TARGET),)),
-    "down for two days": Scenario(down(healthy(), HOUR), 2 * DAY, (("SqsExporterDown", TARGET),)),
+    "down for more than a day": Scenario(down(process(TARGET), HOUR), 27 * HOUR, (("SqsExporterDown", TARGET),)),
     "no exporter at all": Scenario(
         [Series("up", {"job": "other", "instance": "other:80"}, always(1.0))], HOUR, (("SqsExporterAbsent", {}),)
     ),
@@ -306,8 +306,8 @@ FIRING: dict[str, Scenario] = {
         (("SqsExporterVolumeFilling", TARGET),),
     ),
     "messages that were not rejected are given up": Scenario(
-        healthy_but(("sqs_dead_letter_queue_messages", switched((0, 2), (20 * HOUR, 9)), {})),
-        21 * HOUR,
+        healthy_but(("sqs_dead_letter_queue_messages", switched((0, 2), (5 * HOUR, 9)), {})),
+        6 * HOUR,
         (("SqsExporterDeadLetters", {**KEPT, "dead_letter_queue": "events-dead-letters"}),),
     ),
     "types overflow": Scenario(

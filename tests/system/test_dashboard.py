@@ -108,11 +108,28 @@ def test_the_form_of_grafana_com_asks_for_the_data_source() -> None:
     assert "timeInterval" in asked["description"]
     assert {one["id"] for one in needed if one["type"] == "panel"} == {panel["type"] for panel in PANELS}
     assert imported["id"] is None
-    assert "${datasource}" not in json.dumps(imported)
+    assert "${datasource" not in json.dumps(imported)
     assert [panel["title"] for panel in imported["panels"]] == [panel["title"] for panel in DASHBOARD["panels"]]
     assert [one["name"] for one in imported["templating"]["list"]] == [
         name for name in VARIABLES if name != "datasource"
     ]
+
+
+def test_a_click_narrows_the_dashboard_and_keeps_source_and_time() -> None:
+    """Series by queue, types and alerts lead on: to the dashboard for that one, or to the runbook."""
+    links = [link["url"] for panel in PANELS for link in panel["fieldConfig"]["defaults"].get("links", [])]
+    links += [
+        link["url"]
+        for panel in PANELS
+        for override in panel["fieldConfig"]["overrides"]
+        for one in override["properties"]
+        if one["id"] == "links"
+        for link in one["value"]
+    ]
+    inside = [link for link in links if link.startswith(f"/d/{DASHBOARD['uid']}?")]
+    assert {"var-queue=${__field.labels.queue}", "var-type=${__value.text}"} <= {link.split("&")[-1] for link in inside}
+    assert all("${datasource:queryparam}" in link and "${__url_time_range}" in link for link in inside)
+    assert [link for link in links if link not in inside] == [DASHBOARD["links"][0]["url"] + "#${__value.text}"]
 
 
 def test_restarts_are_marked_where_the_process_began_and_name_it() -> None:

@@ -35,15 +35,20 @@ if TYPE_CHECKING:
 
 JOB = {"job": "shop"}
 TARGET = {**JOB, "instance": "exporter:9797"}
+STRANGER = {"job": "other", "instance": "other:80"}
 HISTORY_SECONDS = 70 * MINUTE
 
 
 def everything() -> list[Series]:
-    """Return all series of an exporter, and those that Prometheus records of it; one alert fires."""
+    """Return all series of an exporter and those that Prometheus records of it, and another job; one alert fires."""
     alert = {"alertname": "SqsExporterOverflow", "alertstate": "firing", "severity": "warning", "queue": "events"}
     return [
         *process(TARGET),
         *ledger(JOB),
+        Series("up", STRANGER, always(0.0)),
+        Series("process_start_time_seconds", STRANGER, always(2000.0)),
+        Series("process_cpu_seconds_total", STRANGER, growing(1.0)),
+        Series("process_resident_memory_bytes", STRANGER, always(8e9)),
         Series("instance:sqs_exporter:up", TARGET, always(1.0)),
         Series("ALERTS", {**JOB, "instance": "orders", "ledger": "orders", **alert}, always(1.0)),
     ]
@@ -63,6 +68,12 @@ def history(interval_seconds: float, now: float) -> Iterator[str]:
 def later(value: Callable[[float], float | None], seconds: float) -> Callable[[float], float | None]:
     """Return the value as it is some time later."""
     return lambda at: value(at + seconds)
+
+
+def the_query(panel: str, containing: str) -> Query:
+    """Return the query of the panel that asks for the metric."""
+    (found,) = [query for query in QUERIES if query.panel == panel and containing in query.expr]
+    return found
 
 
 class Scraped(NamedTuple):
@@ -92,6 +103,22 @@ def test_every_query_of_every_panel_has_data_at_any_scrape_interval(scraped: Scr
         if not found or all(math.isnan(value) for value in found.values()):
             empty.append((query.panel, query.legend))
     assert empty == []
+
+
+def test_nothing_of_another_job_is_shown(scraped: Scraped) -> None:
+    """A stranger's dead target doesn't make "Ready" say no, and no panel names it, with all jobs chosen."""
+    for query in QUERIES:
+        expr = query.filled_in(__rate_interval=f"{4 * scraped.interval_seconds}s")
+        found = scraped.server.get("query", query=expr, time=str(scraped.until_seconds))["result"]
+        assert not any(one["metric"].get("instance") == STRANGER["instance"] for one in found), query.panel
+    ready = the_query("Ready", "sqs_exporter_ready").filled_in()
+    assert scraped.server.query(ready, scraped.until_seconds) == {"{}": 1.0}
+
+
+def test_no_data_reads_as_no_data(tmp_path: Path) -> None:
+    """A Prometheus that has seen no exporter has nothing to show on any panel, not even a 0."""
+    with prometheus(tmp_path) as server:
+        assert [query.panel for query in QUERIES if server.query(query.filled_in())] == []
 
 
 STEADY_AGES = sorted(
@@ -166,12 +193,6 @@ def serving(port: int, series: Callable[[], Iterable[Series]]) -> Iterator[None]
 def counted(number: float, name: str) -> Callable[[], list[Series]]:
     """Return what an exporter shows whose ledger has counted so many purchases."""
     return lambda: process({}) + ledger({}, name, types={"purchase": always(number)}, duplicate=always(0.0))
-
-
-def the_query(panel: str, containing: str) -> Query:
-    """Return the query of the panel that asks for the metric."""
-    (found,) = [query for query in QUERIES if query.panel == panel and containing in query.expr]
-    return found
 
 
 def test_an_exporter_that_moves_recounts_nothing(tmp_path: Path) -> None:
