@@ -114,7 +114,7 @@ def _verdict(per_second: int, loop: Stream | None, ours: Stream) -> str:
         _met(f"{wait_seconds} s", ours.mean_wait_seconds <= wait_seconds),
     ]
     if per_second == 1:
-        verdicts.append(_met(f"{CORE_AT_ONE_A_SECOND * 100} %", ours.core < CORE_AT_ONE_A_SECOND))
+        verdicts.append(_met(f"{CORE_AT_ONE_A_SECOND:.1%} of a core", ours.core < CORE_AT_ONE_A_SECOND))
     elif loop is not None:
         times = loop.core / ours.core
         verdicts.append(_met(f"1/{TIMES_LESS_CPU} of the CPU (1/{times:.1f})", times >= TIMES_LESS_CPU))
