@@ -35,7 +35,8 @@ class BatchWindow:
       the rate of late, but at most `window_seconds`; at high rates several receives are sent together.
     - Each full answer shortens the wait, which is none after a few of them: a backlog never waits. Nor does the
       first message of a quiet queue: after an empty answer the next long poll opens at once.
-    - Deletes gather to ten for at most five windows and a quarter of the visibility timeout.
+    - Deletes gather to ten for at most five windows and a quarter of the visibility timeout; ten go with the next
+      receives.
 
     With a window of 0 nothing ever waits. AWS Lambda has the same setting, MaximumBatchingWindowInSeconds:
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
@@ -81,12 +82,14 @@ class BatchWindow:
     ) -> float:
         """When so many waiting deletes are to be sent, the oldest of a message received at `oldest_waiting_at`.
 
-        Those of a FIFO queue are due at once: its group gives nothing more while they wait.
+        Ten go with the next receives, so that the loop wakes up once for both. Those of a FIFO queue are due at once:
+        its group gives nothing more while they wait.
         """
-        if waiting >= BATCH_SIZE or fifo:
-            return -math.inf
         held_seconds = min(DELETE_WINDOWS * self._window_seconds, VISIBILITY_PART * visibility_timeout_seconds)
-        return oldest_waiting_at + held_seconds if held_seconds else -math.inf
+        if fifo or not held_seconds:
+            return -math.inf
+        held_until = oldest_waiting_at + held_seconds
+        return min(held_until, self.receives_due_at) if waiting >= BATCH_SIZE else held_until
 
     def end(self) -> None:
         """From now on nothing waits: the program is stopping."""

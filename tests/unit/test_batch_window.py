@@ -295,3 +295,14 @@ def test_deletes_gather_to_ten_for_a_while(
     """Five windows, but a quarter of the visibility timeout at most; never ten, never those of a FIFO queue."""
     window = BatchWindow(1.0)
     assert window.deletes_due_at(waiting, 100.0, visibility_timeout_seconds, fifo=fifo) == due_at
+
+
+def test_ten_deletes_go_with_the_next_receives() -> None:
+    """Both are sent in one iteration, no later than the deadline of fewer, and at once where no receive waits."""
+    window = BatchWindow(1.0)
+    window.answered(9, 99.99, 100.0)
+    assert window.receives_due_at == pytest.approx(100.99)
+    assert window.deletes_due_at(10, 100.0, VISIBILITY_TIMEOUT_SECONDS) == window.receives_due_at
+    assert window.deletes_due_at(10, 100.0, 2) == 100.5
+    window.answered(0, 101.0, 121.0)
+    assert window.deletes_due_at(10, 121.0, VISIBILITY_TIMEOUT_SECONDS) == -math.inf
