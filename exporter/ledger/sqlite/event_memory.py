@@ -109,6 +109,14 @@ class EventMemory:
         """Those of the ids that are remembered."""
         return self._index.known(event_ids)
 
+    def all(self) -> Iterator[bytes]:
+        """Yield all ids of events."""
+        return iter(self._index)
+
+    def links(self) -> Iterator[Pair]:
+        """Yield the unsettled messages that hold one of them."""
+        return ((message_id, link.event_id) for message_id, link in self._links.items())
+
     def settle(self, message_ids: Iterable[bytes]) -> list[Pair]:
         """Mark messages as settled; returns those that hold an event, with its id."""
         if not self._links:

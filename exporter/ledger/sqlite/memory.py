@@ -103,6 +103,10 @@ class Memory:
         """Those of the ids that are remembered."""
         return self._index.known(ids)
 
+    def all(self) -> Iterator[tuple[bytes, float | None]]:
+        """Yield all ids, and since when each is unsettled, if it is."""
+        return ((i, self._unsettled.get(i)) for i in self._index)
+
     def settle(self, ids: Iterable[bytes]) -> list[bytes]:
         """Mark ids as settled; returns those that were not."""
         pop = self._unsettled.pop

@@ -199,6 +199,29 @@ class State:
         self.queue = written.queue
         self.snapshot = self._snapshot()
 
+    def rebind(self, connection: sqlite3.Connection, arn: str) -> None:
+        """Write that the rows belong to the queue of another ARN."""
+        self.queue = self.queue._replace(arn=arn)
+        write_queue(connection, self.queue)
+        self.snapshot = self._snapshot()
+
+    def forget_type(self, connection: sqlite3.Connection, name: str) -> int:
+        """Delete all series of a type, within a transaction; returns how many events they had counted."""
+        self._rows.begin()
+        forgotten = 0
+        for stored, count in self._rows.series_of(connection, name):
+            self._rows.drop_series(connection, stored)
+            forgotten += count
+        queue = self.queue
+        self.queue = queue._replace(
+            events_forgotten=queue.events_forgotten + forgotten, rows_checksum=queue.rows_checksum + self._rows.change
+        )
+        write_queue(connection, self.queue)
+        self._rows.end()
+        self._series = {key: totals for key, totals in self._series.items() if key[0] != name}
+        self.snapshot = self._snapshot()
+        return forgotten
+
     def _own(self, series: Mapping[Key, SeriesTotals]) -> dict[Key, SeriesTotals]:
         """Return what the rows of exactly these labels come to, where others are summed up with them."""
         return {
