@@ -48,9 +48,9 @@ def _check_ledger(settings: Settings, attributes: QueueAttributes) -> int:
         ledger = SqliteLedger(str(path), lock_timeout_seconds=0)
         try:
             ledger.bind(QueueIdentity(attributes.name, attributes.arn))
-            print(
-                f"ledger: {path} holds {sum(s.counted for s in ledger.snapshots.values())} events, {sum(s.messages for s in ledger.snapshots.values())} ids remembered"
-            )
+            snapshots = ledger.snapshots.values()
+            events, ids = sum(one.counted for one in snapshots), sum(one.messages for one in snapshots)
+            print(f"ledger: {path} holds {events} events, {ids} ids remembered")
         finally:
             ledger.close()
     except LedgerError as error:

@@ -64,6 +64,8 @@ class Received:
     """What the receive asked for: from `sent_at` on, the receipt handles can be trusted for so long."""
     allowed_seconds: float
     """What the request was allowed to take at most. `answered_at` is later where the process was paused."""
+    headers: Sequence[bytes] = ()
+    """The answer's raw header lines, where trace context was asked for; in the answers below, too."""
 
 
 @dataclass(slots=True)
@@ -78,6 +80,7 @@ class BatchAnswer:
     """The others, each with a reason of `exporter.sqs.REASONS`."""
     sent_at: float
     answered_at: float
+    headers: Sequence[bytes] = ()
 
 
 class Deleted(BatchAnswer):
@@ -107,6 +110,7 @@ class Failed:
     """The entries of a batch request; SQS may have done what was asked or not."""
     sent_at: float
     answered_at: float
+    headers: Sequence[bytes] = ()
 
 
 Answer = Received | Deleted | ChangedVisibility | Failed

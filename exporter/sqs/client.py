@@ -140,7 +140,10 @@ class Client:
         now = self._monotonic()
         for call in ended:
             self._no_longer_in_flight(call)
-            answers.append(self._answer(call, now))
+            answer = self._answer(call, now)
+            if self._trace_attribute_names:
+                answer.headers = tuple(call.headers)
+            answers.append(answer)
         if now >= self._next_deadline:
             answers.extend(self._drop_late(now))
         return answers
