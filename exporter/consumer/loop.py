@@ -5,8 +5,9 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Literal
 
+from exporter.consumer.batch_window import BATCH_SIZE, BatchWindow
 from exporter.consumer.deletions import Deletions, max_delete_calls
-from exporter.consumer.pacing import FULL_BATCH, Pacing
+from exporter.consumer.pacing import Pacing
 from exporter.errors import InvalidEvent, WrongSettingError
 from exporter.events.event import parse
 from exporter.ledger import Delivery, QueueIdentity, failpoint
@@ -67,7 +68,7 @@ class Consumer:
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._until_empty = until_empty
 
-        self._pacing = Pacing(max_receives)
+        self._pacing = Pacing(max_receives, BatchWindow(0.0))
         self._deletions = Deletions()
         self._max_delete_calls = max_delete_calls(max_receives)
         self._queue: QueueAttributes | None = None
@@ -149,7 +150,7 @@ class Consumer:
             return
         self._recorder.advance(max(0.0, answer.answered_at - max(answer.sent_at, self._covered_until)))
         self._covered_until = max(self._covered_until, answer.answered_at)
-        self._pacing.answered(len(answer.messages), answer.sent_at)
+        self._pacing.answered(len(answer.messages), answer.sent_at, answer.answered_at)
         self._readiness.receive_succeeded(answer.answered_at)
 
     def _delete_answered(self, answer: Deleted) -> None:
@@ -277,7 +278,7 @@ class Consumer:
         in_flight = self._calls.receives_in_flight
         wanted = self._pacing.wanted(in_flight, now)
         allowed = self._deletions.receives(wanted, now) if self._may_receive() else 0
-        allowed = max(0, min(allowed, self._recorder.capacity // FULL_BATCH - in_flight))
+        allowed = max(0, min(allowed, self._recorder.capacity // BATCH_SIZE - in_flight))
         if wanted and not (allowed or in_flight):
             self._readiness.receives_pause(now)
         # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
