@@ -104,11 +104,6 @@ class Subject:
         # What clock_getcpuclockid(3) returns: /proc/PID/stat is no finer than 10 ms.
         return time.clock_gettime(~self._process.pid << 3 | 2)
 
-    @property
-    def process_id(self) -> int:
-        """Of the program."""
-        return self._process.pid
-
     def peak_megabytes(self) -> float:
         """Peak resident memory so far, in 10^6 bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
@@ -184,9 +179,9 @@ def exporter(
     checkout: Path | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Subject:
-    """Start the exporter as it is by default, its durable ledger in the file `ledger`, or that of another checkout.
+    """Start the exporter as it is by default, its durable ledger in the file `ledger`.
 
-    `environment` is more of it than SQS's own.
+    `checkout` is where another exporter than this one is to be found; `environment` is more of it.
     """
     command = [sys.executable, "-m", "exporter", "run", "--ledger.path", str(ledger.resolve())]
     for name in queue_names(queues):
