@@ -88,6 +88,7 @@ class Housekeeping:
             filter(is_prefix, names),
             connection,
             self._schedule,
+            named=self._named,
             count=self._count,
             served=self._serves,
             take=self._take_up,
