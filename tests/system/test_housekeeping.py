@@ -213,8 +213,10 @@ def test_denied_attributes_leave_the_queue_usable(stub: StubSqs) -> None:
         assert run.state.target is not None
         assert (run.state.problem, run.state.depth) == (None, None)
         assert run.events.told.empty()
-        stub.answers["GetQueueAttributes"] = lambda _: attributes(MessageRetentionPeriod="60")
+        stub.answers["GetQueueAttributes"] = lambda _: attributes(MessageRetentionPeriod="60", CreatedTimestamp="1")
         assert run.events.next("found")["retention_seconds"] == 60
+        stub.wait_for("GetQueueAttributes", stub.count("GetQueueAttributes") + 2)
+        assert run.events.told.empty(), "it is the same queue: nobody says that it was made again"
 
 
 def test_an_unreadable_dead_letter_queue_is_no_problem_of_the_queue(stub: StubSqs) -> None:
