@@ -6,11 +6,12 @@ import time
 from typing import TYPE_CHECKING, Literal
 
 from exporter.consumer.deletions import Deletions, max_delete_calls
-from exporter.consumer.pacing import FULL_BATCH, Pacing
+from exporter.consumer.pacing import Pacing
 from exporter.errors import InvalidEvent, WrongSettingError
 from exporter.events.event import parse
 from exporter.ledger import Delivery, QueueIdentity, failpoint
 from exporter.ledger.message_ids import remembered_ids
+from exporter.sqs import BATCH_SIZE
 from exporter.sqs.answers import Deleted, Deletion, Failed, Received
 
 if TYPE_CHECKING:
@@ -280,7 +281,7 @@ class Consumer:
         in_flight = self._client.receives_in_flight()
         wanted = self._pacing.wanted(in_flight, now)
         allowed = self._deletions.receives(wanted, now) if self._may_receive() else 0
-        allowed = max(0, min(allowed, self._recorder.capacity // FULL_BATCH - in_flight))
+        allowed = max(0, min(allowed, self._recorder.capacity // BATCH_SIZE - in_flight))
         if wanted and not (allowed or in_flight):
             self._readiness.receives_pause(now)
         # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.

@@ -66,7 +66,7 @@ class Told:
 
 def received(seconds: float = 0.02) -> Received:
     """Make an answer with two messages."""
-    return Received([MESSAGE, MESSAGE], {}, 100.0, 100.0 + seconds)
+    return Received("orders", [MESSAGE, MESSAGE], {}, 100.0, 100.0 + seconds, 30, 25.0)
 
 
 def test_in_a_flood_whole_iterations_have_no_spans_and_all_are_measured() -> None:
@@ -99,7 +99,7 @@ def test_an_empty_long_poll_is_neither_a_span_nor_measured_nor_paid_for() -> Non
     """It takes as long as it waits, and leaves the budget to what brought something."""
     told = Told(burst=1, per_second=0.0)
     for _ in range(5):
-        assert not told.telemetry.answered([Received([], {}, 100.0, 120.0)])
+        assert not told.telemetry.answered([Received("orders", [], {}, 100.0, 120.0, 30, 25.0)])
     assert told.telemetry.answered([received()])
     (point,) = told.points(names.OPERATION_DURATION)
     assert point.count == 1
@@ -133,7 +133,7 @@ def test_receives_of_several_iterations_are_links_of_the_batch_that_they_are_gat
         with told.telemetry.call(received()):
             pass
     for links in (3, 0):
-        told.telemetry.answered([Deleted([Deletion(b"", "", 0.0)], (), 100.0, 100.1)])
+        told.telemetry.answered([Deleted("orders", [Deletion(b"", "", 0.0)], (), 100.0, 100.1)])
         with told.telemetry.processing([received()]):
             pass
         told.telemetry.recorded()
@@ -149,8 +149,8 @@ def test_durations_are_counted_in_the_conventions_buckets_by_operation_and_error
             received(0.005),
             received(0.006),
             received(20.0),
-            Failed("receive", "throttled", "slow down", (), 100.0, 100.5),
-            Deleted([deletion], [(deletion, "server")], 100.0, 100.25),
+            Failed("orders", "receive", "throttled", "slow down", (), 100.0, 100.5),
+            Deleted("orders", [deletion], [(deletion, "server")], 100.0, 100.25),
         ]
     )
     points = {
