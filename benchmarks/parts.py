@@ -18,7 +18,7 @@ from exporter.ledger import Delivery, QueueIdentity
 from exporter.ledger.message_ids import remembered_ids
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs import Credentials, Target
-from exporter.sqs.answers import parse_receive
+from exporter.sqs.parsing import parse_receive
 from exporter.sqs.requests import QueueRequests
 
 if TYPE_CHECKING:

@@ -11,14 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.sqs import REASONS
-from exporter.sqs.answers import (
-    Deletion,
-    MalformedAnswerError,
-    Message,
-    md5_of_attributes,
-    parse_batch,
-    parse_receive,
-)
+from exporter.sqs.answers import Deletion, Message
+from exporter.sqs.parsing import MalformedAnswerError, md5_of_attributes, parse_batch, parse_receive
 from exporter.sqs.reasons import codes_and_message, reason_of_error
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
