@@ -282,6 +282,8 @@ class Housekeeping:
                 partial(self._dead_letters_read, name, arn),
                 partial(self._dead_letters_failed, name, arn),
                 self._interval_seconds,
+                # Mostly it is denied, for good.
+                retry_seconds=self._interval_seconds,
             )
 
     def _dead_letters_read(self, name: str, arn: str, visible: int | None) -> None:
