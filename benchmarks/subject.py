@@ -104,6 +104,11 @@ class Subject:
         # What clock_getcpuclockid(3) returns: /proc/PID/stat is no finer than 10 ms.
         return time.clock_gettime(~self._process.pid << 3 | 2)
 
+    @property
+    def process_id(self) -> int:
+        """Of the program."""
+        return self._process.pid
+
     def peak_megabytes(self) -> float:
         """Peak resident memory so far, in 10^6 bytes."""
         status = Path(f"/proc/{self._process.pid}/status").read_text()
