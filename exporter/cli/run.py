@@ -26,6 +26,7 @@ from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
 from exporter.sqs.names import is_prefix, queue_name_of
 from exporter.summary import Summary
+from exporter.telemetry import logs
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics import Health, names, new_registry
 from exporter.telemetry.otlp import environment as open_telemetry
@@ -78,7 +79,9 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         if telemetry_wanted is not None:
             telemetry = _open_telemetry(telemetry_wanted, connection, registry, ledger, housekeeping)
         instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
-        readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
+        readiness = Readiness(
+            commit_started_at=lambda: ledger.commit_started_at, notes=lambda: _notes(housekeeping, summary)
+        )
         client = Client(
             max_connections=MAX_CONNECTIONS,
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
@@ -167,6 +170,12 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
         until_empty=settings.until_empty,
         event_ids=bool(mapping.id_field),
     )
+
+
+def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
+    """Return what `/-/ready` says beside: what does not keep the exporter from counting."""
+    unread = [sentence for sentence in (logs.stuck(), summary.stuck()) if sentence is not None]
+    return [*unread, *housekeeping.left_out.values(), *map(str, housekeeping.prefix_problems.values())]
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 SIGN_OF_LIFE_SECONDS = 28.0
 """A long poll lasts 20 s and is given 5 s more; without an answer after this, SQS is out of reach."""
@@ -131,8 +131,8 @@ class QueueReadiness(_Obstacles):
 class Readiness(_Obstacles):
     """Whether the whole does its job: the loop, the ledger, and each queue.
 
-    `commit_started_at` tells when the commit under way began (monotonic seconds), None where there is none. The
-    consumer's thread writes, any thread may read.
+    `commit_started_at` tells when the commit under way began (monotonic seconds), None where there is none. `notes`
+    are sentences about what does not keep it from counting. The consumer's thread writes, any thread may read.
     """
 
     def __init__(
@@ -140,10 +140,12 @@ class Readiness(_Obstacles):
         monotonic: Callable[[], float] = time.monotonic,
         *,
         commit_started_at: Callable[[], float | None] = lambda: None,
+        notes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         super().__init__()
         self._monotonic = monotonic
         self._commit_started_at = commit_started_at
+        self._notes = notes
         self._iterated_at = monotonic()
         self._queues: dict[str, QueueReadiness] = {}
 
@@ -171,12 +173,13 @@ class Readiness(_Obstacles):
         queues = {name: queue.why_not() for name, queue in self._queues.items()}
         if whole is not None:
             return Status(ready=False, sentence=whole, queues=dict.fromkeys(queues, whole))
+        notes = "; ".join(self._notes())
         if not queues:
-            return Status(ready=False, sentence="no queue is found yet")
+            return Status(ready=False, sentence=notes or "no queue is found yet")
         failing = [f"{name}: {why}" if len(queues) > 1 else why for name, why in queues.items() if why is not None]
-        sentence = "; ".join(failing)
         if not failing:
-            return Status(ready=True, sentence="Ready.", queues=queues)
+            return Status(ready=True, sentence=f"Ready, but {notes}" if notes else "Ready.", queues=queues)
+        sentence = "; ".join([*failing, notes] if notes else failing)
         if len(failing) < len(queues):
             sentence = f"Ready, but {len(failing)} of {len(queues)} queues: {sentence}"
         return Status(ready=len(failing) < len(queues), sentence=sentence, queues=queues)

@@ -160,6 +160,17 @@ def test_a_loop_that_stands_still_is_named_and_sqs_is_not_blamed(clock: Clock) -
     assert readiness.healthy()
 
 
+def test_what_keeps_nothing_from_being_counted_is_said_beside(clock: Clock) -> None:
+    """A reader of stderr who does not read costs log lines, no counts: it is ready, and says so."""
+    readiness = Readiness(clock, notes=lambda: ["nobody has read stderr for 9 s"])
+    queue = readiness.add_queue("orders")
+    queue.receive_succeeded(clock.now)
+    assert readiness.status().ready
+    assert readiness.status().sentence == "Ready, but nobody has read stderr for 9 s"
+    queue.set("queue", "It does not exist.")
+    assert readiness.status().sentence == "It does not exist.; nobody has read stderr for 9 s"
+
+
 def test_without_any_queue_it_is_not_ready(clock: Clock) -> None:
     """A prefix under which nothing is found counts nothing."""
     assert Readiness(clock).status().sentence == "no queue is found yet"
