@@ -19,6 +19,11 @@ class Backoff:
         self._failures = 0
         self._due_at = float("-inf")
 
+    @property
+    def due_at(self) -> float:
+        """When the next try may be made, monotonic seconds."""
+        return self._due_at
+
     def failed(self, now: float) -> None:
         """Note a failure at `now` (monotonic seconds). Those that come while it waits already are the same failure."""
         if not self.due(now):
