@@ -28,7 +28,8 @@ class Chunk:
 
     places: list[tuple[str, int]] = field(default_factory=list)
     """Queue and position in its batch of each delivery."""
-    queue_ids: list[int] = field(default_factory=list)
+    queues: list[int] = field(default_factory=list)
+    """Of each delivery: the place of its queue in `clocks`, from 1."""
     ids: list[bytes] = field(default_factory=list)
     event_ids: list[bytes | None] = field(default_factory=list)
     series: list[int | None] = field(default_factory=list)
@@ -58,7 +59,7 @@ class Chunk:
                 str(self.seq),
                 numbers(row_ids.values()),
                 numbers(self.clocks.values()),
-                numbers(self.queue_ids),
+                numbers(self.queues),
                 uuids(self.ids),
                 uuids(self.event_ids),
                 numbers(self.series),
@@ -111,7 +112,7 @@ def _add_settled(cut: list[Chunk], queue: Queue) -> None:
 
 
 def _add_deliveries(cut: list[Chunk], queue: Queue, deliveries: Sequence[Delivery]) -> None:
-    name, queue_id, places, expects_event_id = queue.identity.name, queue.id or 0, queue.places, queue.identity.event_ids
+    name, places, expects_event_id = queue.identity.name, queue.places, queue.identity.event_ids
     seen: set[bytes] = set()
     for position, delivery in enumerate(deliveries):
         chunk = _with_room(cut)
@@ -136,7 +137,7 @@ def _add_deliveries(cut: list[Chunk], queue: Queue, deliveries: Sequence[Deliver
                 flags |= WITHOUT_EVENT_ID
         chunk.size += 1
         chunk.places.append((name, position))
-        chunk.queue_ids.append(queue_id)
+        chunk.queues.append(len(chunk.clocks))
         chunk.ids.append(message_id)
         chunk.event_ids.append(event_id)
         chunk.series.append(row)

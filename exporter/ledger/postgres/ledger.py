@@ -423,7 +423,6 @@ class PostgresLedger:
     def _bind(self, queue: Queue) -> Flow[None]:
         replica, selected = self._opened()
         identity = queue.identity
-        queue.asked = False
         rows = yield from retried(
             query(
                 statements.BIND,
@@ -435,7 +434,7 @@ class PostgresLedger:
             )
         )
         if not rows:
-            queue.id = None
+            queue.asked, queue.id = queue.identity != identity, None
             queue.error = LedgerError(
                 "other_queue",
                 f"the ledger {selected.name} holds the counts of another queue called {identity.name}, not those of"
@@ -448,7 +447,7 @@ class PostgresLedger:
         queue.places = {}
         queue.error = None
         yield from self._read()
-        queue.id = queue_id
+        queue.asked, queue.id = queue.identity != identity, queue_id
         self._beat_at = self._monotonic()
 
     def _run(self, commit: _Commit) -> Flow[None]:

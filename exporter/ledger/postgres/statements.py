@@ -68,13 +68,15 @@ WITH fence AS (
   FROM fence, unnest($4::smallint[], $5::float8[]) AS w (queue_id, seconds)
   WHERE c.replica_id = fence.id AND c.queue_id = w.queue_id RETURNING c.queue_id, c.clock_seconds
 ), clocks AS (
-  SELECT o.queue_id, ceil(greatest(o.clock_seconds, q.clock_seconds,
-    (SELECT max(c.clock_seconds) FROM {SCHEMA}.clocks c WHERE c.queue_id = o.queue_id)))::int AS clock
-  FROM own_clocks o JOIN {SCHEMA}.queues q ON q.id = o.queue_id
+  SELECT array_agg(ceil(greatest(o.clock_seconds, q.clock_seconds, (SELECT max(c.clock_seconds)
+    FROM {SCHEMA}.clocks c WHERE c.queue_id = w.queue_id)))::int ORDER BY w.place) AS seconds
+  FROM unnest($4::smallint[]) WITH ORDINALITY AS w (queue_id, place)
+  LEFT JOIN own_clocks o USING (queue_id) LEFT JOIN {SCHEMA}.queues q ON q.id = w.queue_id
 ), given AS (
-  SELECT g.*, clocks.clock FROM unnest($6::smallint[], $7::uuid[], $8::uuid[], $9::int[], $10::numeric[],
-    $11::float8[], $12::text[], $13::smallint[]) WITH ORDINALITY
-    AS g (queue_id, id, event_id, series_id, nano, occurred, reason, flags, position) JOIN clocks USING (queue_id)
+  SELECT ($4::smallint[])[g.place] AS queue_id, (SELECT seconds FROM clocks)[g.place] AS clock, g.*
+  FROM unnest($6::smallint[], $7::uuid[], $8::uuid[], $9::int[], $10::numeric[], $11::float8[], $12::text[],
+    $13::smallint[]) WITH ORDINALITY AS g (place, id, event_id, series_id, nano, occurred, reason, flags, position)
+  WHERE exists(SELECT FROM fence)
 ), seen AS (
   INSERT INTO {SCHEMA}.message_ids AS m (queue_id, id, event_id, last_seen, state)
   SELECT queue_id, id, event_id, clock, 0 FROM given ORDER BY queue_id, id
@@ -87,23 +89,24 @@ WITH fence AS (
   WHERE m.queue_id = s.queue_id AND m.id = s.id AND m.state & {SETTLED} = 0 RETURNING m.queue_id, m.event_id
 ), candidates AS (
   SELECT DISTINCT ON (g.queue_id, g.event_id) g.queue_id, g.event_id, g.position
-  FROM given g JOIN seen s USING (queue_id, id) WHERE s.state = 0 AND g.event_id IS NOT NULL
+  FROM given g JOIN seen s USING (queue_id, id) WHERE s.state < {REPEATED} AND g.event_id IS NOT NULL
   ORDER BY g.queue_id, g.event_id, g.position
 ), changes AS (
   SELECT queue_id, event_id, sum(n)::int AS n FROM (
-    SELECT queue_id, event_id, 1 AS n FROM seen WHERE state = 0 OR state & {RESUMED} <> 0
+    SELECT queue_id, event_id, 1 AS n FROM seen WHERE state < {REPEATED} OR state & {RESUMED} <> 0
     UNION ALL SELECT queue_id, event_id, -1 FROM settled) AS c
   WHERE event_id IS NOT NULL GROUP BY queue_id, event_id
 ), events AS (
   INSERT INTO {SCHEMA}.event_ids AS e (queue_id, id, last_seen, unsettled, repeated)
-  SELECT queue_id, event_id, clock, n, false FROM changes JOIN clocks USING (queue_id) ORDER BY queue_id, event_id
+  SELECT queue_id, event_id, (SELECT seconds FROM clocks)[array_position($4::smallint[], queue_id)], n, false
+  FROM changes ORDER BY queue_id, event_id
   ON CONFLICT (queue_id, id) DO UPDATE SET last_seen = greatest(e.last_seen, excluded.last_seen),
     unsettled = e.unsettled + excluded.unsettled, repeated = true
   RETURNING queue_id, id, repeated
 ), fresh AS (
   SELECT g.* FROM given g JOIN seen s USING (queue_id, id) LEFT JOIN candidates c USING (queue_id, position)
   LEFT JOIN events e ON e.queue_id = g.queue_id AND e.id = g.event_id
-  WHERE s.state = 0 AND (g.event_id IS NULL OR (c.position IS NOT NULL AND NOT e.repeated))
+  WHERE s.state < {REPEATED} AND (g.event_id IS NULL OR (c.position IS NOT NULL AND NOT e.repeated))
 ), added AS (
   INSERT INTO {SCHEMA}.totals AS t (replica_id, series_id, count, value_nano, negative_nano, last_occurred_seconds)
   SELECT fence.id, series_id, count(*), coalesce(sum(nano) FILTER (WHERE nano >= 0), 0),
@@ -119,21 +122,22 @@ WITH fence AS (
     UNION ALL SELECT queue_id, '{REJECTED}' || reason, count(*) FROM fresh WHERE reason IS NOT NULL GROUP BY 1, 2
     UNION ALL SELECT queue_id, f.name, count(*) FROM fresh JOIN (VALUES ({UNREADABLE}, '{TIMESTAMPS_UNREADABLE}'),
       ({BEYOND_TYPES}, '{OVERFLOWED}types'), ({BEYOND_SERIES}, '{OVERFLOWED}series'),
-      ({WITHOUT_EVENT_ID}, '{EVENTS_WITHOUT_ID}')) AS f (flag, name) ON flags & f.flag <> 0 GROUP BY 1, 2
-    UNION ALL SELECT queue_id, '{DUPLICATE}', 1 FROM given
-    UNION ALL SELECT queue_id, '{DUPLICATE}', -1 FROM fresh
-    UNION ALL SELECT queue_id, '{IDS}', 1 FROM seen WHERE state = 0
-    UNION ALL SELECT queue_id, '{IDS}', 1 FROM events WHERE NOT repeated
-    UNION ALL SELECT queue_id, '{UNSETTLED}', 1 FROM seen WHERE state = 0 OR state & {RESUMED} <> 0
-    UNION ALL SELECT queue_id, '{UNSETTLED}', -1 FROM settled) AS changes (queue_id, name, n)
-  WHERE queue_id IN (SELECT queue_id FROM clocks) GROUP BY fence.id, queue_id, name HAVING sum(n) <> 0
+      ({WITHOUT_EVENT_ID}, '{EVENTS_WITHOUT_ID}')) AS f (flag, name) ON flags & f.flag <> 0
+      WHERE flags <> 0 GROUP BY 1, 2
+    UNION ALL SELECT queue_id, '{DUPLICATE}', count(*) FROM given GROUP BY 1
+    UNION ALL SELECT queue_id, '{DUPLICATE}', -count(*) FROM fresh GROUP BY 1
+    UNION ALL SELECT queue_id, '{IDS}', count(*) FROM seen WHERE state < {REPEATED} GROUP BY 1
+    UNION ALL SELECT queue_id, '{IDS}', count(*) FROM events WHERE NOT repeated GROUP BY 1
+    UNION ALL SELECT queue_id, '{UNSETTLED}', count(*) FROM seen WHERE state < {REPEATED} OR state & {RESUMED} <> 0 GROUP BY 1
+    UNION ALL SELECT queue_id, '{UNSETTLED}', -count(*) FROM settled GROUP BY 1) AS changes (queue_id, name, n)
+  GROUP BY fence.id, queue_id, name HAVING sum(n) <> 0
   ON CONFLICT (replica_id, queue_id, name) DO UPDATE SET count = c.count + excluded.count
 )
 SELECT (SELECT count(*) FROM seen), array(SELECT position FROM given EXCEPT SELECT position FROM fresh)
 FROM fence
 """
 """One commit. $1 replica, $2 epoch, $3 its sequence number; queues and how long their receives succeeded since this
-replica registered; the deliveries, each id once; the ids that were settled, none of which is among the deliveries; what
+replica registered; the deliveries, each id once, each with the place (from 1) of its queue among those; the ids that were settled, none of which is among the deliveries; what
 else there is to count. One row, or none where the replica was fenced out: how many deliveries there were, and the
 positions (from 1) of those that are duplicates."""
 
