@@ -12,7 +12,7 @@ from exporter.backoff import Backoff
 from exporter.errors import LedgerError
 from exporter.ledger import Completed, QueueBatch, failpoint
 from exporter.ledger.postgres import statements
-from exporter.ledger.postgres.admission import Caps, admit, load
+from exporter.ledger.postgres.admission import admit, load
 from exporter.ledger.postgres.batches import MAX_IDS, Chunk, chunks
 from exporter.ledger.postgres.connection import PostgresError
 from exporter.ledger.postgres.encoding import number_list
@@ -24,6 +24,7 @@ from exporter.ledger.postgres.session import Session
 from exporter.ledger.postgres.snapshots import known, snapshots
 from exporter.ledger.postgres.speaker import LEASE_SECONDS, RENEWAL_SECONDS, Lease, boottime
 from exporter.ledger.postgres.target import Target
+from exporter.ledger.series import Caps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence

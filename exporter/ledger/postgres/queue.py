@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from exporter.errors import LedgerError
     from exporter.ledger import QueueIdentity
-    from exporter.ledger.postgres.admission import Key, QueueSeries
+    from exporter.ledger.postgres.admission import QueueSeries
+    from exporter.ledger.series import Key
 
 MAX_RETENTION_SECONDS = 14 * 24 * 3600
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html"""
@@ -77,12 +78,11 @@ class Queue:
         for key in keys:
             if key in self.places:
                 continue
-            placed, limit = series.place(key)
-            row = series.ids.get(placed)
+            row, cap = series.place(key)
             if row is None:
                 wanted.append(key)
                 continue
             if len(self.places) >= _MAX_PLACES:
                 self.places.clear()
-            self.places[key] = (row, _FLAGS[limit])
+            self.places[key] = (row, _FLAGS[cap])
         return wanted

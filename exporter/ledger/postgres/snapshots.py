@@ -6,7 +6,7 @@ from collections import defaultdict
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from exporter.ledger import OVERFLOW_LIMITS, SeriesTotals, Snapshot
+from exporter.ledger import OVERFLOW_LIMITS, SeriesTotals, Snapshot, together
 from exporter.ledger.postgres.flow import optional_float, text
 from exporter.ledger.postgres.queue import Known
 from exporter.ledger.postgres.statements import (
@@ -25,9 +25,9 @@ from exporter.ledger.postgres.statements import (
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from exporter.ledger.postgres.admission import Caps, Key
     from exporter.ledger.postgres.connection import Row, Rows
     from exporter.ledger.postgres.schema import Selected
+    from exporter.ledger.series import Caps, Key
 
 
 def known(rows: Rows) -> dict[int, Known]:
@@ -110,20 +110,8 @@ def _series(rows: Rows, caps: Caps) -> defaultdict[int, dict[Key, SeriesTotals]]
         )
         of_queue, key = series[int(text(row[1]))], caps.key(text(row[2]), text(row[3]))
         before = of_queue.get(key)
-        of_queue[key] = totals if before is None else _together(before, totals)
+        of_queue[key] = totals if before is None else together((before, totals))
     return series
-
-
-def _together(one: SeriesTotals, other: SeriesTotals) -> SeriesTotals:
-    """Sum up two label sets that are one under today's labels."""
-    times = [at for at in (one.last_occurred_seconds, other.last_occurred_seconds) if at is not None]
-    return SeriesTotals(
-        one.count + other.count,
-        one.value_nano + other.value_nano,
-        one.negative_nano + other.negative_nano,
-        max(times, default=None),
-        min(one.created_seconds, other.created_seconds),
-    )
 
 
 def _by_reason(counts: dict[str, int], prefix: str) -> dict[str, int]:
