@@ -26,9 +26,7 @@ def new_id() -> bytes:
     return os.urandom(16)
 
 
-def event(
-    *series: str, nano: int = 10, at: float | None = 5.0, event_id: bytes | None = None
-) -> Event:
+def event(*series: str, nano: int = 10, at: float | None = 5.0, event_id: bytes | None = None) -> Event:
     """Make an event; without a type it is a purchase."""
     return Event(series or ("purchase",), nano, at, event_id)
 
@@ -47,7 +45,9 @@ def assert_accounted(snapshot: Snapshot) -> None:
 class Replica:
     """One ledger and what the loop does with it. Fails the test where something takes longer than a minute."""
 
-    def __init__(self, url: str, *, queues: Iterable[QueueIdentity] = (QUEUE,), wait: bool = True, **settings: Any) -> None:  # noqa: ANN401
+    def __init__(
+        self, url: str, *, queues: Iterable[QueueIdentity] = (QUEUE,), wait: bool = True, **settings: Any
+    ) -> None:  # noqa: ANN401
         self.ledger = PostgresLedger(url, **settings)
         self._queues = tuple(queues)
         for queue in self._queues:
@@ -83,7 +83,9 @@ class Replica:
             self.wait()
         return completed
 
-    def submit(self, deliveries: Sequence[Delivery], released: Mapping[str, int] | None = None, queue: str = "orders") -> None:
+    def submit(
+        self, deliveries: Sequence[Delivery], released: Mapping[str, int] | None = None, queue: str = "orders"
+    ) -> None:
         """Begin a commit."""
         self.ledger.submit({queue: QueueBatch(deliveries, released or {})})
 
@@ -105,6 +107,14 @@ class Replica:
             completed = self.end()
             if completed.fresh is not None:
                 return completed.fresh[queue]
+
+    def beat(self) -> None:
+        """Have the replica read what is committed and forget what is due, now instead of within a second."""
+        ledger, replica = self.ledger, self.ledger._replica  # noqa: SLF001 - a second at each step would be long
+        replica.beat_at = float("-inf")
+        self.until(
+            lambda: replica.beat_at > 0 and not replica.to_prune and not (ledger._session and ledger._session.busy)  # noqa: SLF001
+        )
 
     def flush(self) -> None:
         """Write what waits."""
@@ -167,6 +177,8 @@ class Proxy:
 
     def close(self) -> None:
         """End it."""
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)  # without it the thread would accept once more
         self._listener.close()
         self.flowing.set()
         self.answering.set()

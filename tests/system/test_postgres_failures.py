@@ -149,7 +149,9 @@ def test_a_connection_may_be_cut_at_every_message(
     assert messages > 40
 
 
-def test_a_server_that_crashes_in_a_commit_is_asked_again(url: str, server: PostgresServer, replica: Callable[..., Replica]) -> None:
+def test_a_server_that_crashes_in_a_commit_is_asked_again(
+    url: str, server: PostgresServer, replica: Callable[..., Replica]
+) -> None:
     """Killed at random moments of commits and started again: what was redelivered is counted once."""
     one = replica()
     counted = 0
@@ -175,9 +177,7 @@ def test_sessions_that_are_ended_are_made_again(
     for _ in range(10):
         deliveries = purchases(500)
         one.submit(deliveries)
-        server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database_of(url)
-        )
+        server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", database_of(url))
         one.end()
         assert set(one.deliver(deliveries)) in ({True}, {False})
         counted += 500
@@ -346,7 +346,7 @@ def test_an_additive_migration_runs_beside_older_replicas(
     older = replica()
     added = Migration(2, 1, (f"ALTER TABLE {TABLES}.queues ADD COLUMN IF NOT EXISTS note text",))
     changed = Migration(3, 3, (f"ALTER TABLE {TABLES}.queues DROP COLUMN IF EXISTS note",))
-    ledger = "exporter.ledger.postgres.ledger"
+    ledger = "exporter.ledger.postgres.replica"
     monkeypatch.setattr(f"{ledger}.prepare", lambda: prepare(2, (added,)))
     monkeypatch.setattr(f"{ledger}.VERSION", 2)
     newer = replica()
@@ -396,7 +396,7 @@ def test_a_replica_that_is_gone_is_folded_and_a_sleeper_begins_anew(
     deliveries = purchases(5)
     sleeper.commit(deliveries)
     one = replica()
-    sleeper_id = sleeper.ledger._replica.id  # type: ignore[union-attr]  # noqa: SLF001
+    sleeper_id = sleeper.ledger._replica.row.id  # noqa: SLF001
     server.execute(
         f"UPDATE {TABLES}.replicas SET renewed_at = now() - interval '2 min' WHERE id = {sleeper_id};"
         f"UPDATE {TABLES}.speakers SET expires_at = '-infinity'",

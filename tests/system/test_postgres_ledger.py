@@ -56,10 +56,8 @@ def let_the_clock_run(server: PostgresServer, url: str, one: Replica, seconds: f
     tables(server, url, f"UPDATE $clocks SET registered_at = registered_at - interval '{seconds} s'")
     one.ledger.advance(queue, seconds)
     one.flush()
-    one.until(lambda: not one.ledger._to_prune)  # noqa: SLF001
-    one.ledger._beat_at = float("-inf")  # noqa: SLF001
-    one.flush()
-    one.until(lambda: not one.ledger._to_prune)  # noqa: SLF001
+    one.beat()
+    one.beat()
     one.flush()
 
 

@@ -32,7 +32,7 @@ class QueueSeries:
                 self._ids[key] = int(text(id_))
 
     def place(self, key: Key) -> tuple[int | None, str]:
-        """Return the row that counts an event (None: it has to be made), and which cap the event meets ("" for none)."""
+        """Return the row that counts an event (None: it has to be made), and which cap the event meets, or ""."""
         placed, cap = self._admission.place(key)
         return self._ids.get(placed), cap
 
@@ -61,7 +61,7 @@ def admit(queue_id: int, caps: Caps, wanted: Sequence[Key]) -> Flow[QueueSeries]
 
 
 def _admit(queue_id: int, caps: Caps, wanted: Sequence[Key]) -> Flow[QueueSeries]:
-    yield query(f"SELECT FROM {SCHEMA}.queues WHERE id = $1::smallint FOR UPDATE", queue_id)  # noqa: S608 - a constant
+    yield query(f"SELECT FROM {SCHEMA}.queues WHERE id = $1::smallint FOR UPDATE", queue_id)
     missing = QueueSeries(caps, (yield _series(queue_id))).missing(wanted)
     stored = [(key[0], caps.stored_labels(key)) for key in missing]
     yield query(
@@ -76,7 +76,7 @@ def _admit(queue_id: int, caps: Caps, wanted: Sequence[Key]) -> Flow[QueueSeries
 
 
 def _series(queue_id: int) -> Statement:
-    return query(f"SELECT id, type, labels FROM {SCHEMA}.series WHERE queue_id = $1::smallint", queue_id)  # noqa: S608
+    return query(f"SELECT id, type, labels FROM {SCHEMA}.series WHERE queue_id = $1::smallint", queue_id)
 
 
 def _digest(type_: str, labels: str) -> bytes:

@@ -16,7 +16,7 @@ _NULL = Struct(">i").pack(-1)
 
 
 def uuids(ids: Sequence[bytes | None]) -> bytes:
-    """Return a uuid[] in binary: https://www.postgresql.org/docs/current/protocol-overview.html#PROTOCOL-FORMAT-CODES ."""
+    """Return a uuid[] in binary, as array_send of PostgreSQL writes it: dimensions, nulls, type, length, from where."""
     if not ids:
         return _EMPTY_ARRAY
     header = _array_header(1, 1, _UUID_OID, len(ids), 1)

@@ -1,5 +1,7 @@
 """The tables, how they are made and migrated, and what a server has to be so that a commit is a promise."""
 
+# ruff: noqa: S608 - the name of the schema is a constant, that of a ledger was checked
+
 from __future__ import annotations
 
 import uuid
@@ -175,7 +177,7 @@ def read_only_error() -> LedgerError:
 
 def _migrate_a_step(version: int, migrations: Sequence[Migration]) -> Flow[bool]:
     """Go one step towards the version of this program; True: nothing is left to do."""
-    rows = yield query(f"SELECT version, oldest_writer FROM {SCHEMA}.schema")  # noqa: S608 - a constant
+    rows = yield query(f"SELECT version, oldest_writer FROM {SCHEMA}.schema")
     found, oldest_writer = (int(text(value)) for value in single(rows))
     if oldest_writer > version:
         raise LedgerError(
@@ -188,7 +190,7 @@ def _migrate_a_step(version: int, migrations: Sequence[Migration]) -> Flow[bool]
         return True
     if step.oldest_writer >= step.version:
         older = yield query(
-            f"SELECT FROM {SCHEMA}.replicas WHERE version < $1::int AND folded_at IS NULL"  # noqa: S608 - a constant
+            f"SELECT FROM {SCHEMA}.replicas WHERE version < $1::int AND folded_at IS NULL"
             f" AND renewed_at > clock_timestamp() - interval '{GONE_SECONDS} s'",
             step.version,
         )
@@ -199,7 +201,7 @@ def _migrate_a_step(version: int, migrations: Sequence[Migration]) -> Flow[bool]
                 f" {step.version}: stop them",
             )
     yield script(
-        f"UPDATE {SCHEMA}.schema SET version = {step.version}, "  # noqa: S608 - constants
+        f"UPDATE {SCHEMA}.schema SET version = {step.version}, "
         f"oldest_writer = greatest(oldest_writer, {step.oldest_writer}) WHERE version < {step.version}",
         *step.statements,
     )
@@ -208,17 +210,17 @@ def _migrate_a_step(version: int, migrations: Sequence[Migration]) -> Flow[bool]
 
 def select_ledger(name: str) -> Flow[Selected]:
     """Find the ledger of that name or make it; without a name the only one there, or one under a random name."""
-    columns = f"SELECT id, name, instance_id, created_seconds FROM {SCHEMA}.ledgers"  # noqa: S608 - a constant
+    columns = f"SELECT id, name, instance_id, created_seconds FROM {SCHEMA}.ledgers"
     rows = yield from retried(query(f"{columns} WHERE name = $1::text OR $1 = '' ORDER BY name", name))
     if not rows:
         instance_id = str(uuid.uuid4())
         condition = f"name = '{name}'" if name else "true"
         yield from retried(
             script(
-                f"SELECT FROM {SCHEMA}.schema FOR UPDATE",  # noqa: S608 - the name was checked, the rest is our own
-                f"INSERT INTO {SCHEMA}.ledgers (name, instance_id) SELECT '{name or instance_id[:8]}', '{instance_id}'"  # noqa: S608
+                f"SELECT FROM {SCHEMA}.schema FOR UPDATE",
+                f"INSERT INTO {SCHEMA}.ledgers (name, instance_id) SELECT '{name or instance_id[:8]}', '{instance_id}'"
                 f" WHERE NOT exists(SELECT FROM {SCHEMA}.ledgers WHERE {condition})",
-                f"INSERT INTO {SCHEMA}.speakers (ledger_id) SELECT id FROM {SCHEMA}.ledgers ON CONFLICT DO NOTHING",  # noqa: S608
+                f"INSERT INTO {SCHEMA}.speakers (ledger_id) SELECT id FROM {SCHEMA}.ledgers ON CONFLICT DO NOTHING",
             )
         )
         rows = yield query(f"{columns} WHERE name = $1::text OR $1 = '' ORDER BY name", name)

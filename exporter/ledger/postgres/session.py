@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 from exporter.ledger.postgres.connection import Connection, PostgresError
 from exporter.ledger.postgres.flow import Pause
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from exporter.ledger.postgres.connection import Rows
     from exporter.ledger.postgres.flow import Flow
 
@@ -21,13 +20,12 @@ ANSWER_SECONDS = 30.0
 class Session:
     """Starts to connect at once. Calls raise PostgresError, and what the flow raises; then it has to be closed."""
 
-    def __init__(self, conninfo: str, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+    def __init__(self, conninfo: str) -> None:
         self._connection = Connection(conninfo)
         self._connected = False
         self._flow: Flow[None] | None = None
         self._resume_at: float | None = None
-        self._give_up_at = monotonic() + CONNECT_SECONDS
+        self._give_up_at = time.monotonic() + CONNECT_SECONDS
 
     @property
     def busy(self) -> bool:
@@ -42,32 +40,38 @@ class Session:
 
     def step(self) -> None:
         """Go on as far as that is possible without waiting."""
-        now = self._monotonic()
         if not self._connected:
-            if self._connection.connected():
-                self._connected = True
-                self._go_on(None, None)
-            elif now >= self._give_up_at:
-                raise PostgresError(None, f"no connection within {CONNECT_SECONDS:.0f} s")
+            self._connect()
         while self._connected and self._flow is not None:
             if self._resume_at is not None:
-                if now < self._resume_at:
-                    break
+                if time.monotonic() < self._resume_at:
+                    return
                 self._resume_at = None
                 self._go_on([], None)
-                continue
-            try:
-                rows = self._connection.answer()
-                if rows is None and now >= self._give_up_at:
-                    raise PostgresError(None, f"no answer within {ANSWER_SECONDS:.0f} s")  # noqa: TRY301
-            except PostgresError as error:
-                self._go_on(None, error)
-                continue
-            if rows is None:
-                break
-            self._go_on(rows, None)
-        if self._connected and self._flow is None and not self._connection.alive():
+            elif not self._take_answer():
+                return
+        if self._connected and not self._connection.alive():
             raise PostgresError(None, "the server has closed the connection")
+
+    def _connect(self) -> None:
+        if self._connection.connected():
+            self._connected = True
+            self._go_on(None, None)
+        elif time.monotonic() >= self._give_up_at:
+            raise PostgresError(None, f"no connection within {CONNECT_SECONDS:.0f} s")
+
+    def _take_answer(self) -> bool:
+        """Give the flow the answer, or its error; False: it is not complete."""
+        try:
+            rows = self._connection.answer()
+        except PostgresError as error:
+            self._go_on(None, error)
+            return True
+        if rows is not None:
+            self._go_on(rows, None)
+        elif time.monotonic() >= self._give_up_at:
+            self._go_on(None, PostgresError(None, f"no answer within {ANSWER_SECONDS:.0f} s"))
+        return rows is not None
 
     def descriptor(self) -> tuple[int, int] | None:
         """Return what to wait for."""
@@ -101,9 +105,9 @@ class Session:
                 self._flow = None
                 raise
             if isinstance(step, Pause):
-                self._resume_at = self._monotonic() + step.seconds
+                self._resume_at = time.monotonic() + step.seconds
                 return
-            self._give_up_at = self._monotonic() + ANSWER_SECONDS
+            self._give_up_at = time.monotonic() + ANSWER_SECONDS
             try:
                 self._connection.send(step)
             except PostgresError as lost:

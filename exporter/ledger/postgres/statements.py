@@ -128,7 +128,8 @@ WITH fence AS (
     UNION ALL SELECT queue_id, '{DUPLICATE}', -count(*) FROM fresh GROUP BY 1
     UNION ALL SELECT queue_id, '{IDS}', count(*) FROM seen WHERE state < {REPEATED} GROUP BY 1
     UNION ALL SELECT queue_id, '{IDS}', count(*) FROM events WHERE NOT repeated GROUP BY 1
-    UNION ALL SELECT queue_id, '{UNSETTLED}', count(*) FROM seen WHERE state < {REPEATED} OR state & {RESUMED} <> 0 GROUP BY 1
+    UNION ALL SELECT queue_id, '{UNSETTLED}', count(*) FROM seen
+      WHERE state < {REPEATED} OR state & {RESUMED} <> 0 GROUP BY 1
     UNION ALL SELECT queue_id, '{UNSETTLED}', -count(*) FROM settled GROUP BY 1) AS changes (queue_id, name, n)
   GROUP BY fence.id, queue_id, name HAVING sum(n) <> 0
   ON CONFLICT (replica_id, queue_id, name) DO UPDATE SET count = c.count + excluded.count
@@ -136,10 +137,11 @@ WITH fence AS (
 SELECT (SELECT count(*) FROM seen), array(SELECT position FROM given EXCEPT SELECT position FROM fresh)
 FROM fence
 """
-"""One commit. $1 replica, $2 epoch, $3 its sequence number; queues and how long their receives succeeded since this
-replica registered; the deliveries, each id once, each with the place (from 1) of its queue among those; the ids that were settled, none of which is among the deliveries; what
-else there is to count. One row, or none where the replica was fenced out: how many deliveries there were, and the
-positions (from 1) of those that are duplicates."""
+"""One commit. $1 replica, $2 epoch, $3 its sequence number; $4, $5 queues, and how long their receives succeeded since
+this replica registered; $6 to $13 the deliveries, each id once: the place of its queue among those (from 1), its ids,
+the series, value and time of its event or the reason why it is none, and what else it counts as; $14, $15 the ids that
+were settled, none of which is among the deliveries; $16 to $18 what else there is to count. One row, or none where the
+replica was fenced out: how many deliveries there were, and the positions (from 1) of those that are duplicates."""
 
 PRUNE = f"""
 WITH fence AS (
