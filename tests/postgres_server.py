@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import pytest
 
+from programs import path_of
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
@@ -146,7 +148,7 @@ class PostgresServer:
 
 @contextlib.contextmanager
 def postgres_server(settings: Sequence[tuple[str, str]] = ()) -> Iterator[PostgresServer]:
-    """Run a server in a temporary directory; what it fsyncs is in memory where there is /dev/shm: tests are many."""
+    """Run a server in a temporary directory, with these settings."""
     with tempfile.TemporaryDirectory(prefix="postgres-", ignore_cleanup_errors=True) as directory:
         server = PostgresServer(Path(directory), dict(settings))
         try:
@@ -154,3 +156,30 @@ def postgres_server(settings: Sequence[tuple[str, str]] = ()) -> Iterator[Postgr
             yield server
         finally:
             server.close()
+
+
+@contextlib.contextmanager
+def pgbouncer(server: PostgresServer, pool_size: int = 2) -> Iterator[int]:
+    """Run a proxy that pools by transactions, with fewer connections than clients; give its port."""
+    program = path_of("pgbouncer", "pgbouncer")
+    port = free_port()
+    with tempfile.TemporaryDirectory(prefix="pgbouncer-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        (directory / "users").write_text(f'"{ROLE}" ""\n')
+        (directory / "settings.ini").write_text(
+            f"[databases]\n* = host=127.0.0.1 port={server.port}\n[pgbouncer]\nlisten_addr = 127.0.0.1\n"
+            f"listen_port = {port}\nunix_socket_dir =\nauth_type = trust\nauth_file = {directory / 'users'}\n"
+            f"pool_mode = transaction\ndefault_pool_size = {pool_size}\n"
+        )
+        process = subprocess.Popen(
+            [program, "-q", str(directory / "settings.ini")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            user="postgres" if os.geteuid() == 0 else None,
+        )
+        try:
+            yield port
+        finally:
+            process.kill()
+            process.wait(START_SECONDS)
