@@ -112,6 +112,8 @@ class Replica:
         """Have the replica read what is committed and forget what is due, now instead of within a second."""
         ledger, replica = self.ledger, self.ledger._replica  # noqa: SLF001 - a second at each step would be long
         replica.beat_at = float("-inf")
+        for queue in replica.queues.values():
+            queue.look_at_all_at = float("-inf")
         self.until(
             lambda: replica.beat_at > 0 and not replica.to_prune and not (ledger._session and ledger._session.busy)  # noqa: SLF001
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from exporter.ledger.postgres import statements
 from exporter.ledger.postgres.batches import MAX_IDS
-from exporter.ledger.postgres.flow import query, retried, single, text
+from exporter.ledger.postgres.flow import query, retried, single
 from exporter.ledger.postgres.replica import fenced
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 _AT_ONCE = MAX_IDS // 2
 """Messages, and as many events."""
 _FEW = 100
+_LOOK_AT_ALL_SECONDS = 60.0
+"""How soon an id is forgotten that was settled after it was due. Not at once, as what is gone is still in the way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,10 @@ def prune(replica: Replica, queue: Queue, limits: Limits) -> Flow[None]:
         old_enough = clock - 2 * queue.identity.visibility_timeout_seconds
         until, events_until = max(due, old_enough), max(events_due, old_enough)
         most = min(most, excess)
-    unsettled_until = clock - queue.retention_seconds
+    now = time.monotonic()
+    if now >= queue.look_at_all_at:
+        queue.look_at_all_at = now + _LOOK_AT_ALL_SECONDS
+        queue.looked_until = (0, 0)
     rows = yield from retried(
         query(
             statements.PRUNE,
@@ -71,16 +77,21 @@ def prune(replica: Replica, queue: Queue, limits: Limits) -> Flow[None]:
             replica.row.epoch,
             queue.id,
             until,
-            unsettled_until,
+            clock - queue.retention_seconds,
             most,
             events_until,
             due,
             events_due,
+            *queue.looked_until,
         )
     )
     if not rows:
         raise fenced()
-    messages, events = (int(text(value)) for value in single(rows))
+    messages, newest_message, events, newest_event = (0 if value is None else int(value) for value in single(rows))
     queue.known.ids -= messages + events
+    queue.looked_until = (
+        newest_message if messages == most else max(until, 0),
+        newest_event if events == most else max(events_until, 0),
+    )
     if most in {messages, events}:
         replica.to_prune[queue.identity.name] = None

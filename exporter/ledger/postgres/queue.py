@@ -55,6 +55,10 @@ class Queue:
     known: Known = field(default_factory=Known)
     added_ids: int = 0
     """Since `known` was read."""
+    looked_until: tuple[int, int] = (0, 0)
+    """On its clock: messages and events last seen before that were looked at, whether they may be forgotten."""
+    look_at_all_at: float = 0.0
+    """When to look at them again: of those that had to stay some may have been settled (monotonic seconds)."""
 
     @property
     def retention_seconds(self) -> int:

@@ -146,20 +146,18 @@ replica was fenced out: how many deliveries there were, and the positions (from 
 PRUNE = f"""
 WITH fence AS (
   UPDATE {SCHEMA}.replicas SET renewed_at = clock_timestamp() WHERE {_ALIVE} RETURNING id, {DURABLE}
-), due AS (
-  SELECT m.queue_id, m.id FROM {SCHEMA}.message_ids m, fence WHERE m.queue_id = $3::smallint
-  AND ((m.last_seen <= $4::int AND m.state & {SETTLED} <> 0) OR m.last_seen <= $5::int)
-  ORDER BY m.last_seen LIMIT $6::int FOR UPDATE OF m SKIP LOCKED
 ), gone AS (
-  DELETE FROM {SCHEMA}.message_ids m USING due WHERE m.queue_id = due.queue_id AND m.id = due.id
-  RETURNING m.queue_id, m.event_id, m.last_seen, m.state & {SETTLED} = 0 AS unsettled
-), due_events AS (
-  SELECT e.queue_id, e.id FROM {SCHEMA}.event_ids e, fence WHERE e.queue_id = $3::smallint
-  AND ((e.last_seen <= $7::int AND e.unsettled <= 0) OR e.last_seen <= $5::int)
-  ORDER BY e.last_seen LIMIT $6::int FOR UPDATE OF e SKIP LOCKED
+  DELETE FROM {SCHEMA}.message_ids WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM {SCHEMA}.message_ids m WHERE m.queue_id = $3::smallint AND m.last_seen >= $10::int
+    AND ((m.last_seen <= $4::int AND m.state & {SETTLED} <> 0) OR m.last_seen <= $5::int) AND exists(SELECT FROM fence)
+    ORDER BY m.last_seen LIMIT $6::int FOR UPDATE SKIP LOCKED))
+  RETURNING event_id, last_seen, state & {SETTLED} = 0 AS unsettled
 ), gone_events AS (
-  DELETE FROM {SCHEMA}.event_ids e USING due_events d WHERE e.queue_id = d.queue_id AND e.id = d.id
-  RETURNING e.queue_id, e.last_seen
+  DELETE FROM {SCHEMA}.event_ids WHERE ctid = ANY (ARRAY(
+    SELECT ctid FROM {SCHEMA}.event_ids e WHERE e.queue_id = $3::smallint AND e.last_seen >= $11::int
+    AND ((e.last_seen <= $7::int AND e.unsettled <= 0) OR e.last_seen <= $5::int) AND exists(SELECT FROM fence)
+    ORDER BY e.last_seen LIMIT $6::int FOR UPDATE SKIP LOCKED))
+  RETURNING last_seen
 ), released_events AS (
   UPDATE {SCHEMA}.event_ids e SET unsettled = e.unsettled - g.n
   FROM (SELECT event_id, count(*) AS n FROM gone WHERE unsettled AND event_id IS NOT NULL GROUP BY event_id) AS g
@@ -174,11 +172,14 @@ WITH fence AS (
   GROUP BY fence.id, name
   ON CONFLICT (replica_id, queue_id, name) DO UPDATE SET count = c.count + excluded.count
 )
-SELECT (SELECT count(*) FROM gone), (SELECT count(*) FROM gone_events) FROM fence
+SELECT (SELECT count(*) FROM gone), (SELECT max(last_seen) FROM gone),
+  (SELECT count(*) FROM gone_events), (SELECT max(last_seen) FROM gone_events) FROM fence
 """
 """Forget ids of one queue. $1 replica, $2 epoch, $3 queue; $4 settled messages last seen until then go, $5 unsettled
 ones and their events, too; $6 at most so many; $7 events last seen until then go; messages ($8) and events ($9) last
-seen after that are forgotten early. It looks again under the row's lock: what was seen in between stays."""
+seen after that are forgotten early; $10, $11 messages and events last seen before that are not looked at. One row: how
+many messages and events went, and when the newest of each was seen. It looks again under the row's lock: what was seen
+in between stays."""
 
 BEAT = f"""
 WITH alive AS (
