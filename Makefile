@@ -32,7 +32,7 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
-	@for part in exporter tests benchmarks fuzz grafana requirements; do \
+	@for part in exporter tests benchmarks charts fuzz grafana requirements; do \
 	  echo "$(BIN)/mypy $$part" && MYPYPATH=$$part:tests $(BIN)/mypy $$part || exit 1; done
 
 .PHONY: format
@@ -60,6 +60,14 @@ hostile: $(VENV)/dev.stamp ## Send it a million types, answers of 60 MiB and mor
 .PHONY: dashboard
 dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard anew
 	$(BIN)/python grafana/dashboard.py
+
+.PHONY: chart
+chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew
+	$(BIN)/python charts/generate.py
+
+.PHONY: dist
+dist: $(VENV)/dev.stamp ## Build the wheel into dist/
+	$(BIN)/python -m pip --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 .PHONY: lock
 lock: $(VENV)/dev.stamp ## Compile requirements/*.txt from pyproject.toml; versions that fit are kept

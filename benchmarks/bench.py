@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import otlp_throughput
 import parts
 import report
 import scenarios
@@ -70,11 +71,13 @@ def _measure(directory: Path, rounds: int) -> report.Figures:
         steady = [(pace, scenarios.paced(stub, next(ledgers), pace, PACE_SECONDS)) for pace in PACES]
         _say("nothing")
         idle = scenarios.idle(stub, next(ledgers), IDLE_SECONDS)
+    _say("OpenTelemetry")
+    otlp = otlp_throughput.table(otlp_throughput.measure(directory / "otlp", rounds, LOOPBACK_MESSAGES))
     _say("parts")
     ids = subprocess.run([sys.executable, BENCHMARKS / "ids.py"], check=True, capture_output=True, text=True)
     taken_apart = parts.measure(str(directory))
     return report.Figures(
-        machine, compared, distant, many_types, start, whole, steady, IDLE_SECONDS, idle, taken_apart, ids.stdout
+        machine, compared, distant, many_types, start, whole, steady, IDLE_SECONDS, idle, taken_apart, ids.stdout, otlp
     )
 
 

@@ -165,6 +165,30 @@ def test_a_volume_that_is_pulled_away_stops_it_until_it_is_back(tmp_path: Path) 
         assert_it_goes_on(sqs, exporter)
 
 
+def test_a_directory_that_cant_be_looked_into_is_said_to_be(tmp_path: Path) -> None:
+    """Permissions changed under the running program: it stays up, says so, and goes on when it may look again."""
+    volume = tmp_path / "volume"
+    with counting(volume, *as_owner()) as (sqs, exporter):
+        volume.chmod(0o000)
+        try:
+            assert_it_stops(sqs, exporter, "Permission denied")
+        finally:
+            volume.chmod(0o700)
+        assert_it_goes_on(sqs, exporter)
+
+
+def test_a_log_that_was_removed_after_a_kill_is_missed_at_the_start(tmp_path: Path) -> None:
+    """Its commits are gone and their messages deleted: refused with the ways to go on, and the log's return is one."""
+    ledger = tmp_path / "ledger.db"
+    with counting(tmp_path) as (sqs, exporter):
+        exporter.kill()
+        log = Path(f"{ledger}-wal").rename(tmp_path / "aside")
+        assert_it_refuses_to_start(exporter, sqs, 1, f"the ledger {ledger} has lost commits")
+        log.rename(f"{ledger}-wal")
+        exporter.start()
+        assert exporter.scrape().agrees_with(sqs.account())
+
+
 def test_a_ledger_from_a_backup_is_not_taken_while_running(tmp_path: Path) -> None:
     """It has forgotten what was deleted since: the numbers stay, and it waits for the file that it had."""
     ledger, backup = tmp_path / "ledger.db", tmp_path / "backup"

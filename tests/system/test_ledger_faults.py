@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import shutil
@@ -15,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from one_queue import QUEUE, OneQueue
 
 from exporter.errors import LedgerError
 from exporter.events.event import Event
-from exporter.ledger import ERROR_REASONS, Delivery, QueueIdentity, Snapshot, failpoint
+from exporter.ledger import ERROR_REASONS, Delivery, Snapshot, failpoint
 from exporter.ledger.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
-QUEUE = QueueIdentity("orders", "arn:aws:sqs:eu-central-1:123456789012:orders", 30, 86_400)
 NOBODY = 65_534
 
 CHILD = """
@@ -33,19 +34,18 @@ import os, resource, sys
 from exporter.ledger import failpoint
 from exporter.errors import LedgerError
 from exporter.events.event import Event
-from exporter.ledger import Delivery, QueueIdentity
+from exporter.ledger import Delivery
 from exporter.ledger.sqlite.ledger import SqliteLedger
-
-QUEUE = QueueIdentity("orders", "arn:aws:sqs:eu-central-1:123456789012:orders", 30, 86_400)
+from one_queue import QUEUE, OneQueue
 
 def turn(size):
-    return [Delivery(os.urandom(16), Event("purchase", 10**7, 1.0)) for _ in range(size)]
+    return [Delivery(os.urandom(16), Event(("purchase",), 10**7, 1.0)) for _ in range(size)]
 
 def say(text):
     print(text, flush=True)
 
 def opened(path, **settings):
-    ledger = SqliteLedger(path, queue_name="orders", **settings)
+    ledger = OneQueue(SqliteLedger(path, **settings))
     ledger.bind(QUEUE)
     return ledger
 
@@ -59,19 +59,19 @@ def child(program: str, path: Path, **environment: str) -> subprocess.Popen[str]
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **environment},
     )
 
 
 def message(number: int) -> Delivery:
     """Make the message of that number."""
-    return Delivery(number.to_bytes(16, "big"), Event(f"type-{number % 7}", number * 10**6, float(number)))
+    return Delivery(number.to_bytes(16, "big"), Event((f"type-{number % 7}",), number * 10**6, float(number)))
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[SqliteLedger]:
+def opened(path: Path) -> Iterator[OneQueue]:
     """Open a ledger, tied to its queue."""
-    ledger = SqliteLedger(str(path), queue_name="orders", lock_timeout_seconds=0.1)
+    ledger = OneQueue(SqliteLedger(str(path), lock_timeout_seconds=0.1))
     with contextlib.closing(ledger):
         ledger.bind(QUEUE)
         yield ledger
@@ -80,7 +80,7 @@ def opened(path: Path) -> Iterator[SqliteLedger]:
 def refused(path: Path) -> LedgerError:
     """Open what can't be opened; returns why."""
     with pytest.raises(LedgerError) as caught:
-        SqliteLedger(str(path), queue_name="orders", lock_timeout_seconds=0.1)
+        SqliteLedger(str(path), lock_timeout_seconds=0.1)
     sentence = str(caught.value)
     assert str(path) in sentence
     assert "\n" not in sentence
@@ -166,10 +166,10 @@ def test_a_missing_directory_is_refused(path: Path) -> None:
 def test_a_newer_schema_is_refused(full_of_history: Path) -> None:
     """A ledger of a later version is left as it is."""
     with contextlib.closing(sqlite3.connect(full_of_history)) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute("PRAGMA user_version=3")
     error = refused(full_of_history)
     assert error.reason == "newer_schema"
-    assert "schema 2" in str(error)
+    assert "schema 3" in str(error)
 
 
 @contextlib.contextmanager
@@ -241,7 +241,7 @@ def test_a_ledger_waits_for_the_process_before(path: Path) -> None:
     with child(program, path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        SqliteLedger(str(path), queue_name="orders", lock_timeout_seconds=20).close()
+        SqliteLedger(str(path), lock_timeout_seconds=20).close()
 
 
 def test_two_processes_that_make_it_share_one(path: Path) -> None:
@@ -253,7 +253,7 @@ def test_two_processes_that_make_it_share_one(path: Path) -> None:
         assert process.returncode == 0
     with opened(path) as ledger:
         assert ledger.snapshot.counted == 4
-    assert [file.name for file in path.parent.iterdir()] == ["ledger.db"]
+    assert sorted(file.name for file in path.parent.iterdir()) == ["ledger.db", "ledger.db.mark"]
 
 
 def offsets(size: int, number: int) -> list[tuple[int, int]]:
@@ -293,7 +293,8 @@ def test_a_flipped_bit_in_the_ledger_is_never_a_wrong_number(full_of_history: Pa
         content[offset] ^= bit
         damaged.write_bytes(content)
         found += assert_refused_or_exact(damaged, expected)
-        Path(f"{damaged}-wal").unlink(missing_ok=True)
+        for suffix in ("-wal", ".mark"):
+            Path(f"{damaged}{suffix}").unlink(missing_ok=True)
     assert found > 30
 
 
@@ -392,6 +393,182 @@ def test_an_older_copy_is_not_taken_for_the_ledger(full_of_history: Path, tmp_pa
         older.rename(full_of_history)
         with pytest.raises(LedgerError, match="not the file that it was"):
             ledger.reopen()
+
+
+def crash_with_mark(path: Path, target: Path) -> Snapshot:
+    """Copy a ledger in use with its log and its mark, as `kill -9` leaves them; returns what it had committed."""
+    snapshots = crashed(path, target)
+    shutil.copy(f"{path}.mark", f"{target}.mark")
+    return snapshots[-1]
+
+
+PAGE_BYTES = 4096
+LOG_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
+
+
+@pytest.mark.parametrize(
+    "zeroed_bytes",
+    [LOG_HEADER_BYTES, 512, PAGE_BYTES, LOG_HEADER_BYTES + FRAME_HEADER_BYTES + PAGE_BYTES, None],
+    ids=["header", "first sector", "first page", "first frame", "whole"],
+)
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_zeroed_log_loses_no_commit_silently(
+    full_of_history: Path, tmp_path: Path, zeroed_bytes: int | None, *, marked: bool
+) -> None:
+    """SQLite takes it for empty. Refused, again and again; without the mark only a log of zeros can't be told."""
+    damaged = tmp_path / "damaged.db"
+    crash_with_mark(full_of_history, damaged)
+    log, mark = Path(f"{damaged}-wal"), Path(f"{damaged}.mark")
+    content = log.read_bytes()
+    log.write_bytes(bytes(zeroed_bytes or len(content)) + content[zeroed_bytes or len(content) :])
+    if not marked:
+        mark.unlink()
+    if not marked and zeroed_bytes is None:
+        with opened(damaged) as ledger:
+            assert_accounted(ledger.snapshot)
+        return
+    assert {refused(damaged).reason for _ in range(2)} <= {"corrupt", "lost_commits"}
+
+
+def test_a_log_that_is_removed_after_a_kill_is_missed(full_of_history: Path, tmp_path: Path) -> None:
+    """Refused with the two ways to go on, and both lead on: the log comes back, or the mark goes."""
+    killed, older = tmp_path / "killed.db", tmp_path / "older.db"
+    shutil.copy(full_of_history, older)
+    expected = crash_with_mark(full_of_history, killed)
+    log, aside = Path(f"{killed}-wal"), tmp_path / "aside"
+    log.rename(aside)
+    for _ in range(2):
+        error = refused(killed)
+        assert (error.reason, error.exit_code) == ("lost_commits", 1)
+        assert f"remove {killed}.mark to go on without them" in str(error)
+    aside.rename(log)
+    with opened(killed) as ledger:
+        assert ledger.snapshot == expected
+    shutil.copy(older, killed)
+    assert refused(killed).reason == "lost_commits"
+    Path(f"{killed}.mark").unlink()
+    with opened(killed) as ledger:
+        assert ledger.record([message(30_000)], {}) == [True]
+        assert_accounted(ledger.snapshot)
+
+
+def test_damage_in_the_last_commit_is_not_taken_for_a_torn_one(full_of_history: Path, tmp_path: Path) -> None:
+    """By the log alone it could have been under way when the power failed; the mark says that it had succeeded."""
+    damaged = tmp_path / "damaged.db"
+    crash_with_mark(full_of_history, damaged)
+    log = Path(f"{damaged}-wal")
+    content = log.read_bytes()
+    log.write_bytes(content[:-100] + bytes(100))
+    assert refused(damaged).reason == "lost_commits"
+
+
+@pytest.mark.parametrize("statement", ["ANALYZE", "VACUUM INTO '{backup}'", "SELECT count(*) FROM commits"])
+def test_what_sqlites_own_tools_do_after_a_kill_loses_nothing(
+    full_of_history: Path, tmp_path: Path, statement: str
+) -> None:
+    """Any of them takes the log into the ledger and removes it: that is not missing, and the ledger opens as it was."""
+    killed = tmp_path / "killed.db"
+    expected = crash_with_mark(full_of_history, killed)
+    with contextlib.closing(sqlite3.connect(killed)) as connection:
+        connection.execute(statement.format(backup=tmp_path / "backup.db"))
+    assert not Path(f"{killed}-wal").exists()
+    with opened(killed) as ledger:
+        assert ledger.snapshot == expected
+
+
+def test_sqlites_backup_opens_where_it_is_put(full_of_history: Path, tmp_path: Path) -> None:
+    """A copy has no mark of its own, and needs none."""
+    killed, backup = tmp_path / "killed.db", tmp_path / "backup.db"
+    expected = crash_with_mark(full_of_history, killed)
+    with (
+        contextlib.closing(sqlite3.connect(killed)) as connection,
+        contextlib.closing(sqlite3.connect(backup)) as copied,
+    ):
+        connection.backup(copied)
+    for path in (killed, backup):
+        with opened(path) as ledger:
+            assert ledger.snapshot == expected
+
+
+@pytest.mark.parametrize("content", [b"", b"torn", bytes(48), b"x" * 4096], ids=["empty", "torn", "zeros", "other"])
+def test_a_mark_that_says_nothing_refuses_nothing(full_of_history: Path, tmp_path: Path, content: bytes) -> None:
+    """A power cut leaves of a file that was never synced what it likes; the mark is written anew."""
+    killed = tmp_path / "killed.db"
+    expected = crash_with_mark(full_of_history, killed)
+    Path(f"{killed}.mark").write_bytes(content)
+    with opened(killed) as ledger:
+        assert ledger.snapshot == expected
+    with opened(killed) as ledger:
+        ledger.record([message(30_000)], {})
+    shutil.copy(full_of_history, killed)
+    assert refused(killed).reason == "lost_commits"
+
+
+def test_an_older_mark_refuses_nothing(full_of_history: Path, tmp_path: Path) -> None:
+    """After a power cut the mark is behind the commits, which were synced: they are all there."""
+    killed, before = tmp_path / "killed.db", Path(f"{full_of_history}.mark").read_bytes()
+    expected = crash_with_mark(full_of_history, killed)
+    Path(f"{killed}.mark").write_bytes(before)
+    with opened(killed) as ledger:
+        assert ledger.snapshot == expected
+
+
+def test_another_ledgers_mark_refuses_nothing(full_of_history: Path, tmp_path: Path) -> None:
+    """Where a ledger was moved away, a new one begins at the same path; the mark that stayed is not its own."""
+    full_of_history.rename(tmp_path / "away.db")
+    with opened(full_of_history) as ledger:
+        assert ledger.record([message(1)], {}) == [True]
+
+
+def test_a_mark_that_cant_be_written_stops_nothing(path: Path) -> None:
+    """It is a safeguard: without it the ledger counts as ever."""
+    Path(f"{path}.mark").mkdir()
+    with opened(path) as ledger:
+        assert ledger.record([message(1)], {}) == [True]
+        ledger.reopen()
+        assert ledger.record([message(1)], {}) == [False]
+
+
+@pytest.mark.parametrize("number", [errno.EACCES, errno.EIO, errno.ESTALE, errno.ENOTCONN, errno.ENODEV])
+@pytest.mark.parametrize("call", ["os.stat", "os.open", "io.open", "os.access"])
+def test_a_path_that_cant_be_looked_at_is_a_sentence(
+    full_of_history: Path, monkeypatch: pytest.MonkeyPatch, number: int, call: str
+) -> None:
+    """Whatever the file system answers, at the opening, in a commit and in a reopening; when it is well, it goes on."""
+    module, name = call.split(".")
+    original = getattr(sys.modules[module], name)
+
+    def fail(path: object, *args: object, **kwargs: object) -> object:
+        if not failing or not str(path).startswith(str(full_of_history.parent)):
+            return original(path, *args, **kwargs)
+        if name == "access":
+            return False
+        raise OSError(number, os.strerror(number), str(path))
+
+    failing = True
+    with monkeypatch.context() as patched:
+        patched.setattr(call, fail)
+        with contextlib.suppress(LedgerError):
+            SqliteLedger(str(full_of_history)).close()
+        failing = False
+        with opened(full_of_history) as ledger:
+            failing = True
+            before = ledger.snapshot.counted
+            with contextlib.suppress(LedgerError):
+                ledger.record([message(20_000)], {})
+            if name == "stat":
+                with pytest.raises(LedgerError, match=os.strerror(number)):
+                    ledger.reopen()
+                with pytest.raises(LedgerError, match=os.strerror(number)):
+                    SqliteLedger(str(full_of_history))
+            else:
+                with contextlib.suppress(LedgerError):
+                    ledger.reopen()
+            failing = False
+            ledger.reopen()
+            ledger.record([message(20_000)], {})
+            assert ledger.snapshot.counted == before + 1
+            assert_accounted(ledger.snapshot)
 
 
 def test_a_disk_without_room_aborts_the_whole_turn(path: Path) -> None:

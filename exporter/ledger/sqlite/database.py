@@ -6,19 +6,20 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from exporter.errors import LedgerError
 from exporter.ledger import failpoint
-from exporter.ledger.sqlite.schema import APPLICATION_ID, TABLES, VERSION, failure, failures_of, sqlite_failure
+from exporter.ledger.sqlite.migration import TABLES_1, migrate
+from exporter.ledger.sqlite.schema import APPLICATION_ID, TABLES, VERSION, failure, failures_of
 from exporter.ledger.sqlite.wal import lost_transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-    from exporter.errors import LedgerError
 
 CHECKPOINT_PAGES = 1_000
 """How long the write-ahead log grows, about 4 MB: a checkpoint takes some milliseconds."""
@@ -39,13 +40,16 @@ _MAGIC = b"SQLite format 3\0"
 
 
 class Database:
-    """An existing ledger, opened by nobody else, and checked. Raises LedgerError."""
+    """An existing ledger, opened by nobody else, checked, and brought to today's schema. Raises LedgerError.
 
-    def __init__(self, path: str, lock_timeout_seconds: float) -> None:
+    `name` is what a ledger of an older schema, which has none, is to be called.
+    """
+
+    def __init__(self, path: str, lock_timeout_seconds: float, name: str | None = None) -> None:
         self._path = path
         self._log_pages = 0
         with failures_of(path):
-            self.connection = _connect(path, lock_timeout_seconds)
+            self.connection = _connect(path, lock_timeout_seconds, name)
             try:
                 self._files = self._identify()
             except OSError:
@@ -79,22 +83,22 @@ class Database:
             return None
         self._log_pages = 0
         try:
-            _checkpoint(self.connection)
-        except sqlite3.Error as error:
-            found = sqlite_failure(self._path, error)
-            return None if found.reason == "full" else found
+            with failures_of(self._path):
+                _checkpoint(self.connection)
+        except LedgerError as error:
+            return None if error.reason == "full" else error
         return None
 
     def close(self) -> None:
         """Close; whatever fails then is found again at the next opening."""
-        with contextlib.suppress(sqlite3.Error):
+        with contextlib.suppress(sqlite3.Error, MemoryError):
             self.connection.close()
 
     def _require_same_files(self) -> None:
         try:
             same = self._identify() == self._files
-        except OSError as error:
-            raise failure(self._path, "io_error", error.strerror or str(error)) from error
+        except FileNotFoundError as error:
+            raise failure(self._path, "io_error", "it is gone") from error
         if not same:
             raise failure(self._path, "io_error", "it was replaced while in use")
 
@@ -103,11 +107,12 @@ class Database:
         return database.st_dev, database.st_ino, log.st_ino
 
 
-def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
+def _connect(path: str, lock_timeout_seconds: float, name: str | None) -> sqlite3.Connection:
     """Open an existing ledger, alone, and check that it is one and whole. Raises LedgerError."""
-    if not Path(path).is_file():
+    found = Path(path).stat()  # `is_file` may take a file that can't be looked at for none
+    if not stat.S_ISREG(found.st_mode):
         raise failure(path, "unreadable", "it is not a regular file")
-    if Path(path).stat().st_size == 0:
+    if found.st_size == 0:
         raise failure(path, "corrupt", "it is empty")
     for place in (path, Path(path).parent):
         if not os.access(place, os.W_OK, effective_ids=os.access in os.supports_effective_ids):
@@ -124,10 +129,13 @@ def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute("BEGIN IMMEDIATE")
-        _require_whole(connection, path)
+        version = _require_whole(connection, path)
         connection.execute("COMMIT")
         # Rewrites what an earlier process left in the log: after a failed fsync it may be in the page cache alone.
         _checkpoint(connection, "TRUNCATE")
+        if version == 1:
+            migrate(connection, path, name)
+            _checkpoint(connection, "TRUNCATE")
     except BaseException:
         connection.close()
         raise
@@ -162,19 +170,30 @@ def _require_ours(path: str) -> None:
         raise failure(path, "corrupt", "file is not a database")
     if application_id != APPLICATION_ID:
         raise failure(path, "unreadable", "it is no ledger but another program's database")
+    _require_known(path, version)
+
+
+def _require_known(path: str, version: int) -> None:
     if version > VERSION:
         raise failure(path, "newer_schema", f"schema {version}, this one knows {VERSION}")
-    if version != VERSION:
+    if version < 1:
         raise failure(path, "corrupt", f"schema {version}, which never was")
 
 
-def _require_whole(connection: sqlite3.Connection, path: str) -> None:
+def _require_whole(connection: sqlite3.Connection, path: str) -> int:
+    """Check that it holds what a ledger holds; returns its schema's version."""
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    _require_known(path, version)
     tables = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
-    if tables != TABLES:
+    # SQLite's own, such as those of ANALYZE, are no harm.
+    if {name: sql for name, sql in tables.items() if not name.startswith("sqlite_")} != (
+        TABLES_1 if version == 1 else TABLES
+    ):
         raise failure(path, "corrupt", "its tables are not a ledger's")
     ((found,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
     if found != "ok":
         raise failure(path, "corrupt", str(found).splitlines()[-1])
+    return int(version)
 
 
 def _checkpoint(connection: sqlite3.Connection, mode: str = "PASSIVE") -> None:

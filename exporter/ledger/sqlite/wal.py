@@ -8,8 +8,11 @@ https://www.sqlite.org/fileformat2.html#the_write_ahead_log
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from struct import Struct, iter_unpack, unpack_from
+
+from exporter.ledger.sqlite.schema import PAGE_BYTES
 
 _HEADER_BYTES = 32
 _FRAME_HEADER_BYTES = 24
@@ -24,8 +27,10 @@ def lost_transactions(path: str) -> bool:
         log = Path(path).read_bytes()
     except FileNotFoundError:
         return False
-    if len(log) < _HEADER_BYTES or not any(log[:_HEADER_BYTES]):
+    if len(log) < _HEADER_BYTES:
         return False
+    if not any(log[:_HEADER_BYTES]):
+        return _commits_without_header(log)
     magic, _, page_bytes = unpack_from(">3I", log)
     order = ">" if magic & 1 else "<"
     sums = _checksum(log[: _HEADER_BYTES - 8], order, (0, 0))
@@ -45,6 +50,17 @@ def lost_transactions(path: str) -> bool:
                 return True
             committed = any(header[4:8])
     return False
+
+
+def _commits_without_header(log: bytes) -> bool:
+    """Whether a log without a header holds more than the transaction that was being written when it was begun.
+
+    The header is safe on disk with the first transaction: with a second of the same salts behind it, it was damaged.
+    """
+    frame_bytes = _FRAME_HEADER_BYTES + PAGE_BYTES
+    frames = (log[start : start + _FRAME_HEADER_BYTES] for start in range(_HEADER_BYTES, len(log), frame_bytes))
+    commits = Counter(frame[8:16] for frame in frames if any(frame[4:8]) and any(frame[8:16]))
+    return any(number > 1 for number in commits.values())
 
 
 def _checksum(words: bytes, order: str, sums: tuple[int, int]) -> tuple[int, int]:
