@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -17,9 +18,11 @@ from exporter.ledger.sqlite.total_rows import read_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from exporter.ledger.series import Caps
+    from exporter.ledger.sqlite.event_memory import EventRow
+    from exporter.ledger.sqlite.memory import Row
 
 
 @dataclass(slots=True)
@@ -50,10 +53,11 @@ class LedgerFile:
             states[columns[0]].read_series(columns)
         for columns in read_rows(connection, "reasons"):
             states[columns[0]].read_reason(columns)
-        for commit, checksum in memory.read_rows(connection):
+        rows: Iterator[tuple[Row | EventRow, int]] = heapq.merge(
+            memory.read_rows(connection), event_memory.read_rows(connection), key=lambda row: row[0].seq
+        )
+        for commit, checksum in rows:
             states[commit.queue_id].read_commit(commit, checksum)
-        for event_ids, checksum in event_memory.read_rows(connection):
-            states[event_ids.queue_id].read_event_ids(event_ids, checksum)
         for state in states.values():
             state.finish()
 

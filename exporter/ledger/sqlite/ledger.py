@@ -33,10 +33,8 @@ class _Attempt:
     """A commit whose outcome is unknown until `reopen`."""
 
     seq: int
-    waiting: dict[str, tuple[int, int]]
-    """How much of what waited it wrote, by queue."""
-    uncounted: dict[str, Counter[str]]
-    """What is left to account for if it is not on disk, by queue."""
+    changes: Mapping[str, Change]
+    """What it was to write, by queue."""
 
 
 class SqliteLedger:
@@ -195,14 +193,7 @@ class SqliteLedger:
     def _commit(self, file: LedgerFile, changes: Mapping[str, Change], wall: float) -> None:
         if not changes:
             return
-        self._attempt = _Attempt(
-            file.last_seq + len(changes),
-            {name: self._queues[name].waiting() for name in changes},
-            {
-                name: Counter(change.released) + Counter(commit_failed=change.received)
-                for name, change in changes.items()
-            },
-        )
+        self._attempt = _Attempt(file.last_seq + len(changes), changes)
         try:
             with file.database.transaction() as connection:
                 written = []
@@ -217,7 +208,6 @@ class SqliteLedger:
             queue = self._queues[name]
             queue.state.take(of_queue)
             queue.written()
-            queue.let_time_pass()
             pages += of_queue.pages
         self._attempt = None
         file.last_seq += len(changes)
@@ -227,7 +217,7 @@ class SqliteLedger:
 
     def _failed(self, error: BaseException) -> None:
         if self._attempt is not None:
-            for name in self._attempt.uncounted:
+            for name in self._attempt.changes:
                 self._queues[name].uncounted = Counter()  # the attempt has them
         self.problem = error if isinstance(error, LedgerError) else failure(self._path, "io_error", repr(error))
 
@@ -295,12 +285,14 @@ class SqliteLedger:
         attempt, self._attempt = self._attempt, None
         if attempt is None:
             return
-        for name, uncounted in attempt.uncounted.items():
+        for name, change in attempt.changes.items():
             queue = self._queues[name]
-            if attempt.seq > file.last_seq:
-                queue.uncounted.update(uncounted)
-            else:
-                queue.written_after_all(*attempt.waiting[name])
+            if attempt.seq <= file.last_seq:
+                queue.written_after_all(change)
+                continue
+            queue.uncounted.update(change.released)
+            if change.received:
+                queue.uncounted["commit_failed"] += change.received
 
     def _require_all_commits(self, file: LedgerFile) -> None:
         if file.last_seq < self._mark.committed:
