@@ -20,11 +20,6 @@ class Backoff:
         self.due_at = float("-inf")
         """From when on the next try may be made (monotonic seconds); minus infinity: at once."""
 
-    @property
-    def due_at(self) -> float:
-        """When the next try may be made, monotonic seconds."""
-        return self._due_at
-
     def failed(self, now: float) -> None:
         """Note a failure at `now` (monotonic seconds). Those that come while it waits already are the same failure."""
         if not self.due(now):

@@ -88,7 +88,9 @@ def test_tls_verifies_the_server_and_the_password_comes_from_a_file(
     passwords.write_text(f"localhost:{server.port}:*:{ROLE}:correct horse\n")
     one.wait_until_bound()
     assert one.commit(purchases(2)) == [True, True]
-    in_use = server.execute("SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = %s", ROLE)
+    in_use = server.execute(
+        "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = %s", ROLE
+    )
     assert in_use == [(True,)]
     one.ledger.close()
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from exporter.ledger import Batch, QueueIdentity, Snapshot
     from exporter.ledger.postgres.flow import Flow
 
-CLOSE_SECONDS = 1.0
+FINISH_SECONDS = 1.0
 _LOOK_AGAIN_SECONDS = 0.1
 """How soon it is noticed that the host was looked up."""
 
@@ -43,7 +43,7 @@ class PostgresLedger:
         self,
         url: str,
         *,
-        name: str = "",
+        name: str | None = None,
         types: Sequence[str] = (),
         label_names: Sequence[str] = (),
         max_types: int = 200,
@@ -56,7 +56,7 @@ class PostgresLedger:
         self.target = Target(url)
         self._limits = Limits(window_seconds, id_window_seconds or window_seconds, max_ids)
         caps = Caps(max_types, max_series, frozenset(types), tuple(label_names))
-        self._replica = Replica(name, caps, window_seconds, Lease(boottime_clock))
+        self._replica = Replica(name or "", caps, window_seconds, Lease(boottime_clock))
         self._commit: Commit | None = None
         self._completed: Completed | None = None
         self._session: Session | None = None
@@ -167,18 +167,21 @@ class PostgresLedger:
         beat_at, read_at = self._replica.beat_at, self._replica.read_at
         return beat_at if read_at is None else min(beat_at, read_at)
 
-    def close(self) -> None:
-        """Write what waits if that is possible at once, give the lease back, close."""
-        if self._closed:
-            return
+    def finish(self) -> None:
+        """Write what waits and read what all replicas committed, as far as that is possible within a second."""
         if self._problem is None and self._session is not None:
-            give_up_at = time.monotonic() + CLOSE_SECONDS
             if self._commit is None:
                 self._commit = Commit({}, time.monotonic())
-            self._drive(give_up_at)
-            if self._session is not None and not self._session.busy:
-                self._session.begin(self._replica.leave())
-                self._drive(give_up_at)
+            self._drive(time.monotonic() + FINISH_SECONDS)
+
+    def close(self) -> None:
+        """Finish, give the lease back and close. Safe to call twice."""
+        if self._closed:
+            return
+        self.finish()
+        if self._problem is None and self._session is not None and not self._session.busy:
+            self._session.begin(self._replica.leave())
+            self._drive(time.monotonic() + FINISH_SECONDS)
         self._replica.lease.give_up()
         self._closed = True
         if self._session is not None:
