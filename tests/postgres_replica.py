@@ -1,4 +1,4 @@
-"""A replica of a test: a ledger in PostgreSQL, driven as the consumer's loop drives it; and a proxy before the server."""
+"""A ledger in PostgreSQL, driven as the consumer's loop drives it, and a proxy to put before the server."""
 
 from __future__ import annotations
 
@@ -46,8 +46,13 @@ class Replica:
     """One ledger and what the loop does with it. Fails the test where something takes longer than a minute."""
 
     def __init__(
-        self, url: str, *, queues: Iterable[QueueIdentity] = (QUEUE,), wait: bool = True, **settings: Any
-    ) -> None:  # noqa: ANN401
+        self,
+        url: str,
+        *,
+        queues: Iterable[QueueIdentity] = (QUEUE,),
+        wait: bool = True,
+        **settings: Any,  # noqa: ANN401 - the ledger's settings
+    ) -> None:
         self.ledger = PostgresLedger(url, **settings)
         self._queues = tuple(queues)
         for queue in self._queues:

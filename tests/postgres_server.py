@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg
 import pytest
-
 from programs import path_of
 
 if TYPE_CHECKING:

@@ -148,7 +148,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
 def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
     """Open the ledger that the settings name; one in PostgreSQL connects when it is polled. Raises ExporterError."""
     if settings.ledger.url:
-        return _postgres_ledger(settings)
+        return _postgres_ledger(settings, settings.ledger.url)
     return SqliteLedger(
         str(settings.ledger.path),
         name=settings.ledger.name,
@@ -163,7 +163,7 @@ def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
     )
 
 
-def _postgres_ledger(settings: Settings) -> PostgresLedger:
+def _postgres_ledger(settings: Settings, url: str) -> PostgresLedger:
     try:
         from exporter.ledger.postgres.ledger import PostgresLedger  # noqa: PLC0415 - an extra that not everybody has
     except ImportError as error:
@@ -171,7 +171,7 @@ def _postgres_ledger(settings: Settings) -> PostgresLedger:
             f"--ledger.url needs psycopg, which is not here ({error}): pip install 'sqs-event-exporter[postgres]'"
         ) from None
     return PostgresLedger(
-        settings.ledger.url,
+        url,
         name=settings.ledger.name,
         types=settings.events.types,
         max_types=settings.events.max_types,

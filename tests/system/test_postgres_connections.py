@@ -8,28 +8,20 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
-
 from certificates import Authority
 from postgres_replica import Replica, purchases
-from postgres_server import ROLE, PostgresServer, pgbouncer, postgres_server
+from postgres_server import ROLE, PostgresServer, pgbouncer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """Run a server for all tests of this file."""
-    with postgres_server() as running:
-        yield running
-
-
-def test_replicas_share_the_connections_of_a_transaction_pooling_proxy(server: PostgresServer) -> None:
+def test_replicas_share_the_connections_of_a_transaction_pooling_proxy(postgres: PostgresServer) -> None:
     """Five replicas over two connections: nothing relies on a session, and each message is counted once."""
-    server.new_database("pooled")
-    with pgbouncer(server) as port:
-        replicas = [Replica(server.url(database="pooled", port=port)) for _ in range(5)]
+    postgres.new_database("pooled")
+    with pgbouncer(postgres) as port:
+        replicas = [Replica(postgres.url(database="pooled", port=port)) for _ in range(5)]
         deliveries = purchases(400)
         for one in replicas:
             one.submit(deliveries)
@@ -43,63 +35,63 @@ def test_replicas_share_the_connections_of_a_transaction_pooling_proxy(server: P
 
 
 @pytest.fixture
-def tls(server: PostgresServer, tmp_path: Path) -> Iterator[Authority]:
+def tls(postgres: PostgresServer, tmp_path: Path) -> Iterator[Authority]:
     """Have the server demand TLS and a password, and give who signed its certificate."""
     authority = Authority(tmp_path)
     signed = authority.sign("server")
     for source, name in ((signed.certificate, "server.crt"), (signed.key, "server.key")):
-        target = server.data / name
+        target = postgres.data / name
         shutil.copy(source, target)
         target.chmod(0o600)
         if os.geteuid() == 0:
             shutil.chown(target, "postgres")
-    rules = server.data / "pg_hba.conf"
+    rules = postgres.data / "pg_hba.conf"
     before = rules.read_text()
     rules.write_text("host all postgres 127.0.0.1/32 trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n")
-    server.execute(f"ALTER ROLE {ROLE} PASSWORD 'correct horse'")
-    server.execute("ALTER SYSTEM SET ssl = on")
-    server.execute("SELECT pg_reload_conf()")
-    _wait_for_tls(server)
+    postgres.execute(f"ALTER ROLE {ROLE} PASSWORD 'correct horse'")
+    postgres.execute("ALTER SYSTEM SET ssl = on")
+    postgres.execute("SELECT pg_reload_conf()")
+    _wait_for_tls(postgres)
     yield authority
     rules.write_text(before)
-    server.execute("SELECT pg_reload_conf()")
+    postgres.execute("SELECT pg_reload_conf()")
 
 
-def _wait_for_tls(server: PostgresServer) -> None:
+def _wait_for_tls(postgres: PostgresServer) -> None:
     deadline = time.monotonic() + 60
-    while server.execute("SHOW ssl") != [("on",)]:
+    while postgres.execute("SHOW ssl") != [("on",)]:
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
 
 def test_tls_verifies_the_server_and_the_password_comes_from_a_file(
-    server: PostgresServer, tls: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    postgres: PostgresServer, tls: Authority, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PGPASSFILE is read anew at each connection; the host's name is verified although its address was given."""
     passwords = tmp_path / "passwords"
-    passwords.write_text(f"localhost:{server.port}:*:{ROLE}:wrong horse\n")
+    passwords.write_text(f"localhost:{postgres.port}:*:{ROLE}:wrong horse\n")
     passwords.chmod(0o600)
     monkeypatch.setenv("PGPASSFILE", str(passwords))
-    url = server.url(database="shop").replace("127.0.0.1", "localhost")
+    url = postgres.url(database="shop").replace("127.0.0.1", "localhost")
     one = Replica(f"{url}?sslmode=verify-full&sslrootcert={tls.certificate}", wait=False)
     one.ledger.target.resolve()
     one.until(lambda: "PGPASSFILE" in str(one.ledger.problem))
     assert "horse" not in str(one.ledger.problem)
-    passwords.write_text(f"localhost:{server.port}:*:{ROLE}:correct horse\n")
+    passwords.write_text(f"localhost:{postgres.port}:*:{ROLE}:correct horse\n")
     one.wait_until_bound()
     assert one.commit(purchases(2)) == [True, True]
-    in_use = server.execute(
+    in_use = postgres.execute(
         "SELECT bool_and(ssl) FROM pg_stat_ssl JOIN pg_stat_activity USING (pid) WHERE usename = %s", ROLE
     )
     assert in_use == [(True,)]
     one.ledger.close()
 
 
-def test_a_server_that_is_not_who_it_says_is_refused(server: PostgresServer, tls: Authority, tmp_path: Path) -> None:
+def test_a_server_that_is_not_who_it_says_is_refused(postgres: PostgresServer, tls: Authority, tmp_path: Path) -> None:
     """A certificate of another authority ends the connection, with libpq's reason."""
     (tmp_path / "other").mkdir()
     other = Authority(tmp_path / "other")
     assert other.certificate != tls.certificate
-    one = Replica(f"{server.url()}?sslmode=verify-ca&sslrootcert={other.certificate}", wait=False)
+    one = Replica(f"{postgres.url()}?sslmode=verify-ca&sslrootcert={other.certificate}", wait=False)
     one.until(lambda: "certificate verify failed" in str(one.ledger.problem))
     one.ledger.close()

@@ -13,14 +13,12 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-import pytest
-
 from exporter_process import ExporterProcess, Scrape
 from fake_sqs import FakeSqs
-from postgres_server import ROLE, PostgresServer, postgres_server
+from postgres_server import ROLE, PostgresServer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from fake_sqs import Account
 
@@ -37,13 +35,6 @@ WORST_CASE: dict[str, float] = {
     "return_after_seconds": 1.0,
     "hide": 0.05,
 }
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """Run a server for all tests of this file."""
-    with postgres_server() as running:
-        yield running
 
 
 def speaker_of(replicas: Sequence[ExporterProcess]) -> tuple[ExporterProcess, Scrape] | None:
@@ -83,10 +74,10 @@ def shown_at_last(replicas: Sequence[ExporterProcess], account: Account) -> Scra
         time.sleep(0.2)
 
 
-def test_replicas_are_exact_while_they_and_postgresql_are_killed(server: PostgresServer) -> None:
+def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: PostgresServer) -> None:
     """Replicas, sessions and the server die at random under load; totals equal the truth to the last digit."""
     choose = random.Random(7)  # noqa: S311 - repeatable on purpose
-    url = server.new_database("killed")
+    url = postgres.new_database("killed")
     with ExitStack() as stack:
         sqs = stack.enter_context(
             FakeSqs(attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)}, seed=7, **WORST_CASE)
@@ -99,10 +90,10 @@ def test_replicas_are_exact_while_they_and_postgresql_are_killed(server: Postgre
                 case "replica":
                     choose.choice(replicas).restart()
                 case "sessions":
-                    server.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", ROLE)
+                    postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", ROLE)
                 case "server":
-                    server.stop(signal.SIGQUIT)
-                    server.start()
+                    postgres.stop(signal.SIGQUIT)
+                    postgres.start()
             sqs.advance(2.0)
         account = drain(sqs, replicas)
         scrape = shown_at_last(replicas, account)
@@ -111,9 +102,9 @@ def test_replicas_are_exact_while_they_and_postgresql_are_killed(server: Postgre
         assert scrape.total("sqs_exporter_speaker") == 1
 
 
-def test_only_the_speaker_writes_the_summary(server: PostgresServer) -> None:
+def test_only_the_speaker_writes_the_summary(postgres: PostgresServer) -> None:
     """Stopped in turn, each replica hands over: the last one has said all there is, and nobody a part of it."""
-    url = server.new_database("summary")
+    url = postgres.new_database("summary")
     with FakeSqs() as sqs, ExitStack() as stack:
         replicas = [
             stack.enter_context(ExporterProcess(sqs.environment, url, *FLAGS, "--summary.interval", "1s"))
@@ -135,26 +126,26 @@ def test_only_the_speaker_writes_the_summary(server: PostgresServer) -> None:
         assert sum(json.loads(line)["count"] for line in other.stdout[-len(account.types) :]) == 300
 
 
-def test_postgresql_that_is_absent_at_the_start_is_waited_for(server: PostgresServer) -> None:
+def test_postgresql_that_is_absent_at_the_start_is_waited_for(postgres: PostgresServer) -> None:
     """Health is served, readiness says where PostgreSQL is looked for, nothing is received; then all is counted."""
-    url = server.new_database("absent")
+    url = postgres.new_database("absent")
     with FakeSqs() as sqs:
         sqs.load(100, seed=1)
-        server.stop()
+        postgres.stop()
         with ExporterProcess(sqs.environment, url, *FLAGS) as exporter:
             assert "PostgreSQL" in exporter.wait_until_ready(ready=False)
             assert exporter.healthy()
             assert sqs.account().deleted == 0
-            server.start()
+            postgres.start()
             exporter.wait_until_ready(60)
             account = drain(sqs, [exporter])
             assert shown_at_last([exporter], account).agrees_with(account)
             assert exporter.terminate() == 0
 
 
-def test_a_paused_speaker_is_silent_when_it_goes_on(server: PostgresServer) -> None:
+def test_a_paused_speaker_is_silent_when_it_goes_on(postgres: PostgresServer) -> None:
     """SIGSTOP for longer than the lease: another replica speaks, and the sleeper's first answer shows nothing."""
-    url = server.new_database("paused")
+    url = postgres.new_database("paused")
     with FakeSqs() as sqs, ExitStack() as stack:
         replicas = [stack.enter_context(ExporterProcess(sqs.environment, url, *FLAGS)) for _ in range(2)]
         sqs.load(200, seed=3)

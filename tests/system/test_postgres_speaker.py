@@ -3,45 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import pytest
+from postgres_replica import Proxy, Replica, purchases
 
 from exporter.ledger.postgres.speaker import LEASE_SECONDS, boottime
-from postgres_replica import Proxy, Replica, purchases
-from postgres_server import postgres_server
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
     from postgres_server import PostgresServer
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[PostgresServer]:
-    """Run a server for all tests of this file."""
-    with postgres_server() as running:
-        yield running
-
-
-@pytest.fixture
-def url(server: PostgresServer, request: pytest.FixtureRequest) -> str:
-    """Make a database of the test's own."""
-    return server.new_database("s" + str(abs(hash(request.node.name))))
-
-
-@pytest.fixture
-def replica(url: str) -> Iterator[Callable[..., Replica]]:
-    """Open replicas that are closed after the test."""
-    opened: list[Replica] = []
-
-    def open_(at: str = url, **settings: Any) -> Replica:  # noqa: ANN401
-        opened.append(Replica(at, **settings))
-        return opened[-1]
-
-    yield open_
-    for one in opened:
-        one.ledger.close()
 
 
 def drive(replicas: list[Replica], condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -55,9 +26,9 @@ def drive(replicas: list[Replica], condition: Callable[[], bool], seconds: float
         replicas[0].wait()
 
 
-def test_one_replica_speaks_and_the_others_show_nothing(replica: Callable[..., Replica]) -> None:
+def test_one_replica_speaks_and_the_others_show_nothing(open_replica: Callable[..., Replica]) -> None:
     """What the others commit is shown by the speaker."""
-    one, other = replica(), replica()
+    one, other = open_replica(), open_replica()
     assert other.commit(purchases(3)) == [True] * 3
     assert one.ledger.speaker
     assert not other.ledger.speaker
@@ -65,9 +36,9 @@ def test_one_replica_speaks_and_the_others_show_nothing(replica: Callable[..., R
     assert one.snapshot().counted == 3
 
 
-def test_the_lease_is_given_back_at_the_end(replica: Callable[..., Replica]) -> None:
+def test_the_lease_is_given_back_at_the_end(open_replica: Callable[..., Replica]) -> None:
     """The next one speaks as soon as it looks, and has read what the first one committed."""
-    one, other = replica(), replica()
+    one, other = open_replica(), open_replica()
     one.commit(purchases(2))
     one.ledger.close()
     assert not one.ledger.speaker
@@ -77,9 +48,9 @@ def test_the_lease_is_given_back_at_the_end(replica: Callable[..., Replica]) -> 
     assert other.ledger.snapshots["orders"].counted == 2
 
 
-def test_a_speaker_that_is_gone_is_followed_within_the_lease(replica: Callable[..., Replica]) -> None:
+def test_a_speaker_that_is_gone_is_followed_within_the_lease(open_replica: Callable[..., Replica]) -> None:
     """A speaker that stops renewing falls silent by itself before another one begins."""
-    one, other = replica(), replica()
+    one, other = open_replica(), open_replica()
     one.commit(purchases(2))
     assert one.ledger.speaker
     started = time.monotonic()
@@ -98,10 +69,10 @@ def test_a_speaker_that_is_gone_is_followed_within_the_lease(replica: Callable[.
     assert one.ledger.snapshots == {}
 
 
-def test_a_speaker_that_slept_is_silent_when_it_wakes_up(replica: Callable[..., Replica]) -> None:
+def test_a_speaker_that_slept_is_silent_when_it_wakes_up(open_replica: Callable[..., Replica]) -> None:
     """The lease is counted on a clock that goes on while the machine sleeps, from before it was asked for."""
     slept_seconds = 0.0
-    one = replica(boottime_clock=lambda: boottime() + slept_seconds)
+    one = open_replica(boottime_clock=lambda: boottime() + slept_seconds)
     assert one.ledger.speaker
     slept_seconds = LEASE_SECONDS
     assert not one.ledger.speaker
@@ -110,26 +81,26 @@ def test_a_speaker_that_slept_is_silent_when_it_wakes_up(replica: Callable[..., 
 
 
 def test_a_speaker_without_a_connection_speaks_until_the_lease_ends(
-    server: PostgresServer, url: str, replica: Callable[..., Replica]
+    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
 ) -> None:
     """A short outage is not seen in what is shown; a long one ends it."""
-    proxy = Proxy(server.port)
-    before, _, database = url.rpartition("/")
-    one = replica(f"{before.rpartition(':')[0]}:{proxy.port}/{database}?sslmode=disable")
+    proxy = Proxy(postgres.port)
+    before, _, database = database_url.rpartition("/")
+    one = open_replica(f"{before.rpartition(':')[0]}:{proxy.port}/{database}?sslmode=disable")
     one.commit(purchases(2))
     one.flush()
     proxy.close()
     one.until(lambda: one.ledger.problem is not None)
     assert one.ledger.speaker
     assert one.ledger.snapshots["orders"].counted == 2
-    other = replica()
+    other = open_replica()
     drive([one, other], lambda: other.ledger.speaker)
     assert not one.ledger.speaker
 
 
-def test_replicas_that_come_and_go_never_speak_together(replica: Callable[..., Replica]) -> None:
-    """From one to five and back, each ended in turn: at every moment at most one speaks, and what it shows only grows."""
-    replicas = [replica() for _ in range(5)]
+def test_replicas_that_come_and_go_never_speak_together(open_replica: Callable[..., Replica]) -> None:
+    """Five that are ended in turn: at every moment at most one speaks, and what is shown only grows."""
+    replicas = [open_replica() for _ in range(5)]
     shown = 0
     while replicas:
         drive(replicas, lambda: any(one.ledger.speaker for one in replicas))

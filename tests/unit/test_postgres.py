@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -93,7 +94,7 @@ def test_a_socket_or_address_needs_no_resolver(url: str) -> None:
 
 def test_a_wrong_url_is_a_wrong_setting() -> None:
     """The sentence holds an example of what would be right."""
-    with pytest.raises(WrongSettingError, match="postgresql://exporter@db.example:5432/shop"):
+    with pytest.raises(WrongSettingError, match=r"postgresql://exporter@db\.example:5432/shop"):
         Target("postgresql://shop?colour=blue")
 
 
@@ -204,9 +205,10 @@ def test_a_transaction_that_fails_is_rolled_back() -> None:
         assert next(flow).sql.startswith(b"BEGIN")  # type: ignore[union-attr]
         flow.send([])
         rest = []
-        with pytest.raises(PostgresError):
+        with contextlib.suppress(PostgresError):
             rest.append(flow.throw(PostgresError(sqlstate, "failed")).sql)  # type: ignore[union-attr]
             flow.send([])
+            pytest.fail("the error has to come out")
         assert rest == more
 
 
