@@ -97,7 +97,7 @@ class Scrape:
 
 
 class ExporterProcess:
-    """One exporter on one ledger; a context manager that kills what still runs.
+    """One exporter on one ledger, a file or the URL of a database; a context manager that kills what still runs.
 
     `environment` is SQS's (`FakeSqs.environment`) and whatever else a test sets; `arguments` are further flags of
     `run`. `through` is a command that ends in becoming another one: a limit, a namespace. The port is free at first and
@@ -107,7 +107,7 @@ class ExporterProcess:
     def __init__(
         self,
         environment: dict[str, str],
-        ledger: Path,
+        ledger: Path | str,
         *arguments: str,
         queue: str = "events",
         through: Sequence[str] = (),
@@ -141,7 +141,8 @@ class ExporterProcess:
         self._join_readers()
         self._listening.clear()
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        command = [*self.through, str(PROGRAM), "run", "--queue", self.queue, "--ledger.path", str(self.ledger)]
+        command = [*self.through, str(PROGRAM), "run", "--queue", self.queue]
+        command += ["--ledger.path" if isinstance(self.ledger, Path) else "--ledger.url", str(self.ledger)]
         command += ["--web.listen-address", f"127.0.0.1:{self.port}", "--log.format", "json", *self.arguments]
         process = subprocess.Popen(
             command,

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from exporter.cli.command_line import Invocation
+    from exporter.ledger.postgres.ledger import PostgresLedger
     from exporter.settings import Settings
     from exporter.sqs.aws import Connection
     from exporter.telemetry.otlp.environment import Wanted
@@ -74,6 +75,8 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         ledger = open_ledger(settings)
         stopping.callback(ledger.close)
         housekeeping = Housekeeping(connection, settings.queue)
+        if not isinstance(ledger, SqliteLedger):
+            housekeeping.repeat("PostgreSQL's address", ledger.target.resolve)
         registry = new_registry()
         telemetry = None
         if telemetry_wanted is not None:
@@ -137,17 +140,45 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         gc.freeze()
         with _signals(consumer), _threads_that_must_live(consumer):
             consumer.run()
-        ledger.close()
+        # The lease is given back after the last summary; a file holds what was settled only once it is closed.
+        if isinstance(ledger, SqliteLedger):
+            ledger.close()
+        else:
+            ledger.finish()
+        summary.stop()
         _say_what_stopped(ledger)
+        ledger.close()
     return 0
 
 
-def open_ledger(settings: Settings) -> SqliteLedger:
-    """Open the ledger that the settings name. Raises LedgerError."""
+def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
+    """Open the ledger that the settings name; one in PostgreSQL connects when it is polled. Raises ExporterError."""
+    if settings.ledger.url:
+        return _postgres_ledger(settings, settings.ledger.url)
     return SqliteLedger(
         str(settings.ledger.path),
         name=settings.ledger.name,
         queues=[queue_name_of(queue) for queue in settings.queue if not is_prefix(queue)],
+        types=settings.events.types,
+        max_types=settings.events.max_types,
+        label_names=settings.label_names,
+        max_series=settings.events.max_series,
+        window_seconds=settings.ledger.window_seconds,
+        id_window_seconds=settings.events.id_window_seconds,
+        max_ids=settings.ledger.max_ids,
+    )
+
+
+def _postgres_ledger(settings: Settings, url: str) -> PostgresLedger:
+    try:
+        from exporter.ledger.postgres.ledger import PostgresLedger  # noqa: PLC0415 - an extra that not everybody has
+    except ImportError as error:
+        raise WrongSettingError(
+            f"--ledger.url needs psycopg, which is not here ({error}): pip install 'sqs-event-exporter[postgres]'"
+        ) from None
+    return PostgresLedger(
+        url,
+        name=settings.ledger.name,
         types=settings.events.types,
         max_types=settings.events.max_types,
         label_names=settings.label_names,
@@ -216,7 +247,7 @@ def _open_telemetry(
     wanted: Wanted,
     connection: Connection,
     registry: CollectorRegistry,
-    ledger: SqliteLedger,
+    ledger: SqliteLedger | PostgresLedger,
     housekeeping: Housekeeping,
 ) -> OpenTelemetry:
     from exporter.telemetry.otlp.running import OpenTelemetry  # noqa: PLC0415 - half a second, for those who ask for it
@@ -237,8 +268,10 @@ def _open_telemetry(
         raise WrongSettingError(f"OpenTelemetry's environment variables (OTEL_*) are wrong: {error}") from error
 
 
-def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteLedger, web: WebServer) -> None:
-    path = str(settings.ledger.path.absolute())
+def _say_what_starts(
+    settings: Settings, connection: Connection, ledger: SqliteLedger | PostgresLedger, web: WebServer
+) -> None:
+    path = str(settings.ledger.path.absolute()) if isinstance(ledger, SqliteLedger) else str(ledger.target)
     snapshots = ledger.snapshots.values()
     log.info(
         "starting",
@@ -256,14 +289,14 @@ def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteL
             "listening": web.url,
         },
     )
-    if ledger.is_new:
+    if isinstance(ledger, SqliteLedger) and ledger.is_new:
         log.warning(
             "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
             extra={"ledger": path},
         )
 
 
-def _say_what_stopped(ledger: SqliteLedger) -> None:
+def _say_what_stopped(ledger: SqliteLedger | PostgresLedger) -> None:
     snapshots = ledger.snapshots.values()
     log.info(
         "stopped",

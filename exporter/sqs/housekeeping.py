@@ -139,6 +139,13 @@ class Housekeeping:
             requests, self._requests = self._requests, Counter()
         return requests
 
+    def repeat(self, name: str, call: Callable[[], None]) -> None:
+        """Have the thread make another call that may wait, before it is started and then every interval.
+
+        An exception of the call is the caller's to keep: it is not looked at here.
+        """
+        self._schedule.add((name, ""), call, lambda _: None, lambda _: None, self._interval_seconds)
+
     def start(self) -> None:
         """Begin to look, on a daemon thread."""
         self._thread.start()

@@ -46,6 +46,9 @@ class SqliteLedger:
     least twice the visibility timeout; `max_ids` of them at most if the caller keeps to `capacity`.
     """
 
+    speaker = True
+    """Nobody else has the file."""
+
     def __init__(  # noqa: PLR0913 - plain values, by name
         self,
         path: str,
