@@ -11,7 +11,7 @@ import random
 import signal
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from exporter_process import ExporterProcess, Scrape
 from fake_sqs import FakeSqs
@@ -27,7 +27,7 @@ REPLICAS = 3
 VISIBILITY_SECONDS = 10
 DEADLINE_SECONDS = 120.0
 FLAGS = ("--sqs.wait-seconds", "1", "--ledger.window", "20s")
-WORST_CASE: dict[str, float] = {
+WORST_CASE: dict[str, Any] = {
     "latency_seconds": 0.002,
     "duplicate_in_batch": 0.1,
     "duplicate_across_batches": 0.1,
