@@ -11,6 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import otlp_throughput
+import page
 import parts
 import report
 import scenarios
@@ -18,8 +20,6 @@ from certificates import Authority
 from stub_sqs import StubSqs
 
 BENCHMARKS = Path(__file__).parent
-PAGE = BENCHMARKS.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 LOOPBACK_MESSAGES = 200_000
 MANY_MESSAGES = 1_000_000
 WAITING_MESSAGES = 100_000
@@ -41,8 +41,7 @@ def main() -> None:
         text = report.page(_measure(Path(directory), arguments.rounds))
     print(text)
     if not arguments.print_only:
-        head, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        page.write("figures", text)
 
 
 def _measure(directory: Path, rounds: int) -> report.Figures:
@@ -70,11 +69,13 @@ def _measure(directory: Path, rounds: int) -> report.Figures:
         steady = [(pace, scenarios.paced(stub, next(ledgers), pace, PACE_SECONDS)) for pace in PACES]
         _say("nothing")
         idle = scenarios.idle(stub, next(ledgers), IDLE_SECONDS)
+    _say("OpenTelemetry")
+    otlp = otlp_throughput.table(otlp_throughput.measure(directory / "otlp", rounds, LOOPBACK_MESSAGES))
     _say("parts")
     ids = subprocess.run([sys.executable, BENCHMARKS / "ids.py"], check=True, capture_output=True, text=True)
     taken_apart = parts.measure(str(directory))
     return report.Figures(
-        machine, compared, distant, many_types, start, whole, steady, IDLE_SECONDS, idle, taken_apart, ids.stdout
+        machine, compared, distant, many_types, start, whole, steady, IDLE_SECONDS, idle, taken_apart, ids.stdout, otlp
     )
 
 

@@ -48,6 +48,8 @@ class Figures:
     """CPU microseconds a message of some parts of the exporter."""
     ids: str
     """What `ids.py` printed."""
+    otlp: str
+    """The table of `otlp_throughput`."""
 
 
 def page(figures: Figures) -> str:
@@ -78,6 +80,10 @@ def page(figures: Figures) -> str:
         "|---|---|",
         *(f"| {name} | {microseconds:.1f} µs |" for name, microseconds in figures.parts.items()),
         f"| all else: libcurl, the kernel's sockets, the loop, metrics | {rest_us:.1f} µs |",
+        "",
+        "With OpenTelemetry on, beside the same with it off, by what the collector does (slow: 5 s a push):",
+        "",
+        figures.otlp,
         "",
         "What can hold a million message ids (`buckets` is the ledger's):",
         "",

@@ -3,7 +3,7 @@
 - build.txt: the build backend
 - runtime.txt: what the exporter needs
 - demo.txt: both, and the embedded SQS of `demo`
-- dev.txt: all of that, and what tests and checks need
+- dev.txt: all of that, all other extras, and what tests and checks need
 
 Each file holds the hashes of every file of every version, for every platform and Python that the project supports,
 and no address. Its first line names the inputs by their hash, so that a test sees the drift without a network.
@@ -23,7 +23,7 @@ HERE = Path(__file__).resolve().parent
 PYPROJECT = HERE.parent / "pyproject.toml"
 LOCKS = {
     # The largest first: the others are constrained by it, so that no version differs between two files.
-    "dev.txt": ("project", "demo", "dev", "build"),
+    "dev.txt": ("project", "demo", "otlp-grpc", "dev", "build"),
     "demo.txt": ("project", "demo", "build"),
     "runtime.txt": ("project",),
     "build.txt": ("build",),
@@ -36,7 +36,7 @@ def requirements(parts: tuple[str, ...]) -> list[str]:
     project = pyproject["project"]
     by_part = {
         "project": project["dependencies"],
-        "demo": project["optional-dependencies"]["demo"],
+        **project["optional-dependencies"],
         "dev": pyproject["dependency-groups"]["dev"],
         "build": pyproject["build-system"]["requires"],
     }

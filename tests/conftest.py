@@ -5,12 +5,16 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
+import hypothesis
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from outages import Case
+
+hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine is not a finding
+hypothesis.settings.load_profile("any machine")
 
 SIDE_BY_SIDE = 12
 """Most of each is waiting, but more would measure how fast processes start."""

@@ -10,6 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from exporter.events.event import MAX_BODY_BYTES, NANO, Event
+from exporter.events.mapping import EventMapping
 
 NOW_SECONDS = 1_601_978_600.0
 """2020-10-06 10:03:20 UTC: no timestamp of the corpus is later."""
@@ -262,3 +263,117 @@ def large_cases() -> tuple[Case, ...]:
         _filled("a timestamp", b'{"type": "a", "value": 1, "occurred_at": "', b"2", b'"}', ONE),
         _filled("a timestamp of arrays", b'{"type": "a", "value": 1, "occurred_at": [', b"[],", b"0]}", ONE),
     )
+
+
+class MappedCase(NamedTuple):
+    """A body that is read by a mapping of its own, and the event or the reason that it has to become."""
+
+    name: str
+    mapping: EventMapping
+    body: bytes
+    outcome: Event | str
+
+
+NESTED = EventMapping(
+    type_field="a.type",
+    value_field="a.b.value",
+    timestamp_field="a.b.at",
+    id_field="a.id",
+    labels=(("c", "a.b.c"), ("d", "a.d")),
+)
+DEEPEST = EventMapping(value_field=".".join("a" * 8), labels=(("x", ".".join("a" * 7)),))
+CONFLICTING = EventMapping(value_field="x.y.value", labels=(("x", "x"), ("y", "x.y")))
+SNS = b'{"Type": "Notification", "TopicArn": "t", "MessageId": "m", "Message": "'
+
+
+@cache
+def large_mapped_cases() -> tuple[MappedCase, ...]:
+    """Return long and deep bodies for nested paths and envelopes; made when asked for, because of their size."""
+    deep = 100_000
+    event = b'"a": {"type": "a", "b": {"value": 1}, "id": '
+    no_id = Event(("a", "", ""), NANO, None)
+    levels = b'{"type": "a", "a": ' + b'{"a": ' * 7
+    default, counted = EventMapping(), EventMapping(value_field="")
+    plain = b'{"type": "a", "value": 1, "x": '
+    cases = [
+        (NESTED, _filled("an array on the way", b'{"a": {"type": "a", "b": [', b"0,", b"0]}}", "missing_field")),
+        (NESTED, _filled("a string on the way", b'{"a": "', b"a", b'"}', "missing_field")),
+        (NESTED, _filled("digits on the way", b'{"a": ', b"9", b"}", "missing_field")),
+        (NESTED, _filled("one key again and again", b"{", b'"a":{"b":{}},', event + b"0}}", "event")),
+        (NESTED, _filled("one key, and something else", b"{", b'"a":{"b":1},', event + b"[]}}", no_id)),
+        (NESTED, _filled("half pairs on the way", b'{"a": {"b": ["', rb"\ud800", b'"]}, "value": 1}', "missing_field")),
+        (NESTED, _filled("half pairs in the id", b"{" + event + b'"', rb"\ud800", b'"}}', "event")),
+        (NESTED, _filled("escapes in the id", b"{" + event + b'"', rb"\u0041", b'"}}', "event")),
+        (NESTED, _filled("digits of an id", b"{" + event, b"9", b"}}", "event")),
+        (NESTED, _filled("an array for an id", b"{" + event + b"[", b"[],", b"0]}}", no_id)),
+        (
+            CONFLICTING,
+            _filled(
+                "an object for a label",
+                b'{"type": "a", "x": {"y": {"value": 1, "z": [',
+                b"0,",
+                b"0]}}}",
+                Event(("a", "__invalid__", "__invalid__"), NANO, None),
+            ),
+        ),
+        (
+            CONFLICTING,
+            _filled(
+                "half pairs and an object",
+                b'{"type": "a", "x": {"y": {"value": 1, "z": "',
+                rb"\udfff",
+                b'"}}}',
+                Event(("a", "__invalid__", "__invalid__"), NANO, None),
+            ),
+        ),
+        (default, _filled("a message of escapes", SNS, rb"\u0020", rb'{\"type\": \"a\", \"value\": 1}"}', ONE)),
+        (
+            default,
+            _filled(
+                "a message of half pairs", SNS + rb"{\"x\": \"", rb"\\ud800", rb'\", \"value\": 1}"}', "missing_field"
+            ),
+        ),
+        (default, _filled("a message of raw half pairs", SNS, rb"\ud800", b'"}', "invalid_json")),
+        (default, _filled("a message of arrays", SNS, b"[", b'"}', "invalid_json")),
+        (
+            default,
+            _filled("a message of quotes", SNS + b"{", rb"\"\":0,", rb'\"type\": 1, \"value\": 1}"}', "invalid_type"),
+        ),
+        (
+            default,
+            _filled(
+                "an envelope with half pairs",
+                b'{"detail-type": "a", "x": "',
+                rb"\ud800",
+                b'", "detail": {"value": 1}}',
+                ONE,
+            ),
+        ),
+        (counted, _filled("half pairs where envelopes come first", plain + b'["', rb"\ud800", b'"]}', ONE)),
+        (counted, _filled("other keys where envelopes come first", plain + b"{", b'"":0,', b'"a":0}}', ONE)),
+        (
+            default,
+            _filled(
+                "attributes",
+                b'{"type": "a", "MessageAttributes": {',
+                b'"":{},',
+                b'"":0}, "Records": []}',
+                "several_records",
+            ),
+        ),
+    ]
+    for name, unit in (("half pairs", rb"\ud800"), ("backslashes beside half a pair", rb"\\"), ("letters", b"a")):
+        case = _filled(f"{name} at the deepest path", levels + rb'["\ud800', unit, b'"]' + b"}" * 8, "invalid_value")
+        cases.append((DEEPEST, case))
+    mapped = [MappedCase(case.name, mapping, case.body, case.outcome) for mapping, case in cases]
+    for name, value in (("arrays", b"[" * deep + b"]" * deep), ("objects", b'{"a":' * deep + b"1" + b"}" * deep)):
+        mapped += [
+            MappedCase(f"100,000 {name} on the way", NESTED, b'{"a": %b}' % value, "invalid_json"),
+            MappedCase(
+                f"100,000 {name} in a detail", default, b'{"detail-type": "a", "detail": %b}' % value, "invalid_json"
+            ),
+            MappedCase(
+                f"100,000 {name} in a message", default, SNS + value.replace(b'"', rb"\"") + b'"}', "invalid_json"
+            ),
+        ]
+    return tuple(mapped)

@@ -19,6 +19,7 @@ from exporter.errors import ExporterError, WrongSettingError
 from exporter.ledger import failpoint
 from exporter.settings import Settings
 from exporter.settings.setting import setting_fields
+from exporter.telemetry import logs
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +29,10 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
 EVERY = frozenset(field.setting.key for field in setting_fields(Settings))
+READING = frozenset(
+    f"events.{name}"
+    for name in ("type-field", "value-field", "timestamp-field", "require-timestamp", "id-field", "envelope", "labels")
+)
 SHARED = frozenset({"queue", "config.file", "log.level", "log.format"})
 COMMANDS = {
     "run": Command("count the events of a queue", EVERY),
@@ -41,7 +46,7 @@ COMMANDS = {
     "check": Command("say whether settings, queue and ledger are fit for run", EVERY - {"until-empty"}),
     "peek": Command(
         "show how some messages would be counted, and leave them in the queue",
-        SHARED | {"events.require-timestamp"},
+        SHARED | READING,
         PeekOptions,
     ),
 }
@@ -53,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = _main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
     except ExporterError as error:
-        print(f"{PROGRAM}: {' '.join(str(error).split())}", file=sys.stderr)
+        logs.say(f"{PROGRAM}: {' '.join(str(error).split())}")
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

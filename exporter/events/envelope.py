@@ -26,6 +26,10 @@ _KEYS = (
     *("specversion", "type", "source", "data"),
     "Records",
 )
+_TYPE, _TOPIC, _MESSAGE, _TIMESTAMP, _MESSAGE_ID, _DETAIL_TYPE, _DETAIL, _TIME, _ID = range(9)
+_VERSION, _NAME, _SOURCE, _DATA, _RECORDS = range(9, len(_KEYS))
+
+_decode_string = msgspec.json.Decoder(str).decode
 
 
 class Envelope(msgspec.Struct, frozen=True, gc=False):
@@ -36,8 +40,8 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
     timestamp: tuple[str, bytes]
     """Its key and its text."""
     type: tuple[str, bytes] = ("", b"")
-    ids: tuple[bytes, ...] = ()
-    """The texts that identify the event together."""
+    ids: tuple[tuple[bytes, ...], ...] = ()
+    """What may identify the event, the nearest first: texts that do so together."""
     attributes: tuple[bytes, ...] = ()
     """The values of the wanted message attributes."""
 
@@ -50,7 +54,7 @@ class Envelope(msgspec.Struct, frozen=True, gc=False):
             self.event,
             self.timestamp if is_there(self.timestamp[1]) else outer.timestamp,
             self.type,
-            self.ids if all(map(is_there, self.ids)) else outer.ids,
+            (*self.ids, *outer.ids),
             outer.attributes,
         )
 
@@ -67,23 +71,28 @@ class EnvelopeReader:
 
         Raises InvalidEvent, `invalid_json` or `not_an_object`.
         """
-        texts = [bytes(text) for text in self._reader.read(body)]
-        kind, topic, message, published, message_id, detail_type, detail, time, id_, version, name, source, data = (
-            texts[:13]
-        )
-        if kind == b'"Notification"' and _are_strings(topic, message):
+        texts = self._reader.read(body)
+        if bytes(texts[_TYPE]) == b'"Notification"' and _are_strings(texts[_TOPIC], texts[_MESSAGE]):
             return Envelope(
-                "sns", message, ("Timestamp", published), ids=(message_id,), attributes=tuple(texts[len(_KEYS) :])
+                "sns",
+                bytes(texts[_MESSAGE]),
+                ("Timestamp", bytes(texts[_TIMESTAMP])),
+                ids=((bytes(texts[_MESSAGE_ID]),),),
+                attributes=tuple(map(bytes, texts[len(_KEYS) :])),
             )
-        if _are_strings(detail_type) and detail:
-            return Envelope("eventbridge", detail, ("time", time), ("detail-type", detail_type), (id_,))
-        if _are_strings(version, name, source, id_):
-            return Envelope("cloudevents", data, ("time", time), ("type", name), (source, id_))
-        return "records" if texts[13].startswith(b"[") else None
+        if texts[_DETAIL] and _are_strings(texts[_DETAIL_TYPE]):
+            type_text, time, id_text = bytes(texts[_DETAIL_TYPE]), bytes(texts[_TIME]), bytes(texts[_ID])
+            return Envelope(
+                "eventbridge", bytes(texts[_DETAIL]), ("time", time), ("detail-type", type_text), ((id_text,),)
+            )
+        if texts[_VERSION] and _are_strings(texts[_VERSION], texts[_NAME], texts[_SOURCE], texts[_ID]):
+            name, time, ids = bytes(texts[_NAME]), bytes(texts[_TIME]), (bytes(texts[_SOURCE]), bytes(texts[_ID]))
+            return Envelope("cloudevents", bytes(texts[_DATA]), ("time", time), ("type", name), (ids,))
+        return "records" if bytes(texts[_RECORDS]).startswith(b"[") else None
 
 
-def _are_strings(*texts: bytes) -> bool:
-    return all(text.startswith(b'"') for text in texts)
+def _are_strings(*texts: bytes | msgspec.Raw) -> bool:
+    return all(bytes(text).startswith(b'"') for text in texts)
 
 
 def is_there(text: bytes) -> bool:
@@ -95,17 +104,20 @@ def content(text: bytes) -> bytes:
     """Return what is in a JSON string, in UTF-8; half a surrogate pair as if UTF-8 had it."""
     if b"\\" not in text:
         return text[1:-1]
-    value: str = json.loads(text)
-    return value.encode("utf-8", "surrogatepass")
+    try:
+        return _decode_string(text).encode()
+    except msgspec.DecodeError:
+        value: str = json.loads(text)
+        return value.encode("utf-8", "surrogatepass")
 
 
 def event_id(texts: Sequence[bytes]) -> bytes | None:
     """Return the digest of the JSON strings or numbers that identify an event together.
 
-    None where there is none, or one of them is neither or empty.
+    None where one of them is neither, or empty.
     """
     parts = [content(text) if text.startswith(b'"') else text for text in texts]
-    if not texts or not all(parts) or any(text.startswith((b"{", b"[", b"t", b"f", b"n")) for text in texts):
+    if not all(parts) or any(text.startswith((b"{", b"[", b"t", b"f", b"n")) for text in texts):
         return None
     # Each but the last is told with its length, or "a" and "bc" would be "ab" and "c".
     told = [b"%d:%b" % (len(part), part) for part in parts[:-1]]

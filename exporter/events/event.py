@@ -18,7 +18,7 @@ from exporter.events.fields import FieldReader, attribute_name, kind_of
 from exporter.events.labels import SHORT_BYTES as SHORT_SERIES_BYTES
 from exporter.events.labels import check_label_names, series, short_series
 from exporter.events.mapping import CONSTANTS, EventMapping, MappedFields
-from exporter.events.number import MAX_VALUE, NANO, short_value_nano, value_nano
+from exporter.events.number import NANO, short_value_nano, value_nano
 from exporter.events.number import SHORT_BYTES as SHORT_VALUE_BYTES
 from exporter.events.timestamp import LONGEST_BYTES as LONGEST_TIMESTAMP_BYTES
 from exporter.events.timestamp import bare_number, unix_seconds
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from exporter.events.envelope import EnvelopeName
     from exporter.events.mapping import Texts
 
-__all__ = ["MAX_BODY_BYTES", "MAX_VALUE", "NANO", "REASONS", "Event", "EventMapping", "EventParser"]
+__all__ = ["MAX_BODY_BYTES", "NANO", "REASONS", "Event", "EventMapping", "EventParser"]
 
 MAX_BODY_BYTES = 1_048_576
 """SQS's own limit. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
@@ -51,8 +51,10 @@ REASONS = (
 """Why a message is not an event, in the order in which they are looked for: the first one found is the reason."""
 
 _Misfit = tuple[str, str, str]
-_MISFITS = frozenset({"missing_field", "invalid_type", "invalid_value"})
-"""Where these are the reason, the event may be in an envelope."""
+"""Why something is not an event, as in `InvalidEvent`, where one may be in an envelope all the same.
+
+Not raised: each message in an envelope would pay for it.
+"""
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -116,13 +118,14 @@ class EventParser:
         latest = (now_seconds if sent_at_seconds is None else sent_at_seconds) + MAX_AHEAD_SECONDS
         misfit = None
         if self._plain_first:
-            try:
-                texts = self._reader.read(body)
-                if self._arrange is not None:
-                    texts = self._arranged(texts, None, attributes)
-                return self._event(texts, latest)
-            except InvalidEvent as invalid:
-                misfit = _misfit(invalid)
+            # As in _unwrapped, without its call: this is the way of every plain event.
+            texts = self._reader.read(body)
+            if self._arrange is not None:
+                texts = self._arranged(texts, None, attributes)
+            found = self._event(texts, latest)
+            if isinstance(found, Event):
+                return found
+            misfit = found
         return self._wrapped(body, self._mapping.envelope, None, misfit, latest, attributes)
 
     def _wrapped(  # noqa: PLR0913, PLR0917 - what is known so far of the message
@@ -145,14 +148,17 @@ class EventParser:
             if found.kind != "sns" and wanted in {"auto", found.kind}:
                 # What is in an envelope may be something else than an object: then it has no fields.
                 texts = self._reader.read(found.event) if found.event.startswith(b"{") else self._reader.absent
-                return self._event_in(found.within(outer), self._arranged(texts, outer, attributes), latest)
+                event = self._event_in(found.within(outer), self._arranged(texts, outer, attributes), latest)
+                if isinstance(event, Event):
+                    return event
+                raise InvalidEvent(*event)
         if misfit is None and wanted != "auto":
             misfit = ("not_an_envelope", "", "")
         if misfit is None:
-            try:
-                return self._unwrapped(body, outer, latest, attributes)
-            except InvalidEvent as invalid:
-                misfit = _misfit(invalid)
+            event = self._unwrapped(body, outer, latest, attributes)
+            if isinstance(event, Event):
+                return event
+            misfit = event
         if found == "records":
             misfit = ("several_records", "Records", "array")
         raise InvalidEvent(*misfit)
@@ -164,15 +170,15 @@ class EventParser:
         body = _message(notification)
         misfit = None
         if wanted == "auto" and not self._counts_only:
-            try:
-                return self._unwrapped(body, notification, latest, attributes)
-            except InvalidEvent as invalid:
-                misfit = _misfit(invalid)
+            event = self._unwrapped(body, notification, latest, attributes)
+            if isinstance(event, Event):
+                return event
+            misfit = event
         return self._wrapped(body, wanted, notification, misfit, latest, attributes)
 
     def _unwrapped(
         self, body: bytes, notification: Envelope | None, latest: float, attributes: Mapping[str, str]
-    ) -> Event:
+    ) -> Event | _Misfit:
         """Read `body` as an event without a further envelope."""
         texts = self._arranged(self._reader.read(body), notification, attributes)
         return self._event(texts, latest) if notification is None else self._event_in(notification, texts, latest)
@@ -192,12 +198,12 @@ class EventParser:
             return own
         return [notified or text for notified, text in zip(notification.attributes, own, strict=True)]
 
-    def _event(self, texts: Texts, latest: float) -> Event:
-        """Judge the texts, in the order of `MappedFields`."""
-        mapping = self._mapping
+    def _event(self, texts: Texts, latest: float) -> Event | _Misfit:
+        """Judge the texts, in the order of `MappedFields`. Raises InvalidEvent, `invalid_timestamp`."""
         type_text, value_text, timestamp_text = bytes(texts[0]), bytes(texts[1]), bytes(texts[2])
         if not type_text or not value_text:
-            raise InvalidEvent("missing_field", mapping.value_field if type_text else mapping.type_field, "absent")
+            field = self._mapping.value_field if type_text else self._mapping.type_field
+            return "missing_field", field, "absent"
         if self._labelled:
             labels = [bytes(text) for text in texts[4:]]
             short = len(type_text) + sum(map(len, labels)) <= SHORT_SERIES_BYTES
@@ -205,43 +211,36 @@ class EventParser:
         else:
             key = short_series(type_text) if len(type_text) <= SHORT_SERIES_BYTES else series(type_text)
         if key is None:
-            raise InvalidEvent("invalid_type", mapping.type_field, kind_of(type_text))
+            return "invalid_type", self._mapping.type_field, kind_of(type_text)
         nano = short_value_nano(value_text) if len(value_text) <= SHORT_VALUE_BYTES else value_nano(value_text)
         if nano is None:
-            raise InvalidEvent("invalid_value", mapping.value_field, kind_of(value_text))
+            return "invalid_value", self._mapping.value_field, kind_of(value_text)
         seconds = unix_seconds(timestamp_text) if len(timestamp_text) <= LONGEST_TIMESTAMP_BYTES else None
         if seconds is None or seconds > latest:
             seconds = None
-            if mapping.require_timestamp:
-                raise InvalidEvent("invalid_timestamp", mapping.timestamp_field, kind_of(timestamp_text))
+            if self._mapping.require_timestamp:
+                raise InvalidEvent("invalid_timestamp", self._mapping.timestamp_field, kind_of(timestamp_text))
         return Event(key, nano, seconds, event_id([bytes(texts[3])])) if self._identified else Event(key, nano, seconds)
 
-    def _event_in(self, envelope: Envelope, texts: Texts, latest: float) -> Event:
+    def _event_in(self, envelope: Envelope, texts: Texts, latest: float) -> Event | _Misfit:
         """Judge the texts, and take what the event has not from the envelope."""
-        names: dict[str, str] = {}
-        if not texts[0] and envelope.type[1]:
-            names[self._mapping.type_field] = envelope.type[0]
+        type_is_missing, time_is_missing = not texts[0], not is_there(bytes(texts[2]))
+        if type_is_missing and envelope.type[1]:
             texts = (envelope.type[1], *texts[1:])
-        if not is_there(bytes(texts[2])):
-            names[self._mapping.timestamp_field] = envelope.timestamp[0]
+        if time_is_missing:
             texts = (*texts[:2], envelope.timestamp[1], *texts[3:])
         try:
-            event = self._event(texts, latest)
+            found = self._event(texts, latest)
         except InvalidEvent as invalid:
-            raise InvalidEvent(invalid.reason, names.get(invalid.field, invalid.field), invalid.kind) from None
-        if self._identified and event.event_id is None:
-            return msgspec.structs.replace(event, event_id=event_id(envelope.ids))
-        return event
-
-
-def _misfit(invalid: InvalidEvent) -> _Misfit:
-    """Return what the error says if there may be an envelope all the same; else raise it.
-
-    Not the error itself: its traceback would keep the body in memory until the garbage collector comes.
-    """
-    if invalid.reason not in _MISFITS:
-        raise invalid
-    return invalid.reason, invalid.field, invalid.kind
+            name = envelope.timestamp[0] if time_is_missing else invalid.field
+            raise InvalidEvent(invalid.reason, name, invalid.kind) from None
+        if not isinstance(found, Event):
+            reason, name, kind = found
+            return reason, envelope.type[0] if type_is_missing and reason == "invalid_type" else name, kind
+        if self._identified and found.event_id is None:
+            identity = next(filter(None, map(event_id, envelope.ids)), None)
+            return Event(found.series, found.value_nano, found.occurred_at_seconds, identity)
+        return found
 
 
 def _attribute(attributes: Mapping[str, str], name: str) -> bytes:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import operator
 import re
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -25,6 +25,8 @@ Path = tuple[str, ...]
 
 ATTRIBUTE_PREFIX = "attribute:"
 MAX_PATH_CHARACTERS = 256
+MAX_PATH_KEYS = 8
+"""A body that has to be read level by level is scanned once for each."""
 FIELD_RULE = 'a path such as detail.order.total or "order id".total (keys with dots or dashes in double quotes)'
 
 _PATH = re.compile(r'(?:[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\]|\\.)*")(?:\.(?:[A-Za-z_][A-Za-z0-9_]*|"(?:[^"\\]|\\.)*"))*')
@@ -43,7 +45,7 @@ def parse_path(text: str) -> Path:
             keys = [json.loads(key) if key.startswith('"') else key for key in _KEY.findall(text)]
         except ValueError:
             keys = []
-    if not keys or any(_UNFIT_FOR_A_KEY.search(key) for key in keys):
+    if not 0 < len(keys) <= MAX_PATH_KEYS or any(_UNFIT_FOR_A_KEY.search(key) for key in keys):
         raise ValueError(f"{text!r} is not {FIELD_RULE}")
     return tuple(keys)
 
@@ -125,31 +127,30 @@ class _Node:
     def __init__(self) -> None:
         self.indices: list[int] = []
         self.children: dict[str, _Node] = {}
-        self._decode: Callable[[bytes], Any] | None = None
+        self._decode: Callable[[bytes | msgspec.Raw], Any] | None = None
 
-    def read(self, text: bytes, texts: list[bytes]) -> None:
+    def read(self, text: bytes | msgspec.Raw, texts: list[bytes]) -> None:
         """Put what is below this node, which is the object in `text`, where it belongs in `texts`."""
         if self._decode is None:
-            self._decode = msgspec.json.Decoder(_struct(self.children, dict.fromkeys(self.children, _RAW))).decode
+            self._decode = msgspec.json.Decoder(_struct(dict.fromkeys(self.children, _RAW))).decode
         found = self._decode(text)
         for name, child in zip(found.__struct_fields__, self.children.values(), strict=True):
-            value = bytes(getattr(found, name))
+            value: msgspec.Raw = getattr(found, name)
             for index in child.indices:
-                texts[index] = value
-            if child.children and value.startswith(b"{"):
+                texts[index] = bytes(value)
+            if child.children and bytes(memoryview(value)[:1]) == b"{":
                 child.read(value, texts)
 
 
 _RAW = (msgspec.Raw, _ABSENT)
 
 
-def _struct(keys: Sequence[str] | dict[str, _Node], types: dict[str, tuple[Any, Any]]) -> type[msgspec.Struct]:
-    """Make a type with a field for each key, named `f0`, `f1` and so on; `types` gives their types and defaults."""
-    names = [f"f{number}" for number in range(len(keys))]
-    fields = [(name, *types[key]) for name, key in zip(names, keys, strict=True)]
-    return msgspec.defstruct(
-        "Fields", fields, rename=dict(zip(names, keys, strict=True)), frozen=True, gc=False, eq=False
-    )
+def _struct(types: dict[str, tuple[Any, Any]]) -> type[msgspec.Struct]:
+    """Make a type of an object by the types and defaults of its keys; its fields are named `f0`, `f1` and so on."""
+    names = [f"f{number}" for number in range(len(types))]
+    fields = [(name, *type_and_default) for name, type_and_default in zip(names, types.values(), strict=True)]
+    rename = dict(zip(names, types, strict=True))
+    return msgspec.defstruct("Fields", fields, rename=rename, frozen=True, gc=False, eq=False)
 
 
 def _compile(top: _Node, count: int) -> tuple[_Decode, _Leaves]:
@@ -157,17 +158,13 @@ def _compile(top: _Node, count: int) -> tuple[_Decode, _Leaves]:
     names: dict[int, str] = {}
     struct = _nested(top, "", names)
     if len(names) < count:  # one path goes on where another ends
-        return _refuse, _as_tuple
+        return _refuse, msgspec.structs.astuple
     decode: _Decode = msgspec.json.Decoder(struct).decode
     in_order = [names[index] for index in range(count)]
     if in_order == list(struct.__struct_fields__):
-        return decode, _as_tuple
-    if count == 1:
-        return decode, lambda found: (operator.attrgetter(*in_order)(found),)
-    return decode, operator.attrgetter(*in_order)
-
-
-_as_tuple = cast("_Leaves", msgspec.structs.astuple)  # of a struct whose fields are texts
+        return decode, msgspec.structs.astuple
+    leaves: Callable[[Any], Any] = operator.attrgetter(*in_order)
+    return decode, leaves if count > 1 else lambda found: (leaves(found),)
 
 
 def _refuse(_body: bytes) -> NoReturn:
@@ -184,7 +181,7 @@ def _nested(node: _Node, above: str, names: dict[int, str]) -> type[msgspec.Stru
         else:
             types[key] = _RAW
             names.update(dict.fromkeys(child.indices, name))
-    return _struct(node.children, types)
+    return _struct(types)
 
 
 _KINDS = {b'"': "string", b"{": "object", b"[": "array", b"t": "boolean", b"f": "boolean", b"n": "null", b"": "absent"}

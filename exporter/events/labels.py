@@ -74,7 +74,10 @@ def series(type_text: bytes, *label_texts: bytes) -> tuple[str, ...] | None:
 
 
 short_series = lru_cache(maxsize=4096)(series)
-"""The same for texts of up to `SHORT_BYTES` together: types and label sets are few."""
+"""The same for texts of up to `SHORT_BYTES` together: types and label sets are few.
+
+This and the caches of values and timestamps hold less than 16 MiB, whatever strangers send.
+"""
 
 
 def _label(text: bytes) -> str:

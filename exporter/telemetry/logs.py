@@ -1,10 +1,12 @@
 """The log on stderr: one line a record, as logfmt or JSON. Fields are what callers give as `extra`.
 
+Logging never waits: a thread of its own writes the lines, and drops and counts what nobody reads.
 https://brandur.org/logfmt
 """
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import sys
@@ -12,6 +14,8 @@ import time
 from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
+
+from exporter.telemetry.line_writer import LineWriter
 
 if TYPE_CHECKING:
     from typing import TextIO
@@ -21,6 +25,12 @@ Level = Literal["debug", "info", "warning", "error"]
 
 LOG_WINDOW_SECONDS = 60.0
 LINES_PER_WINDOW = 5
+FLUSH_SECONDS = 0.5
+"""What the last lines are given at the end: a reader that does not read holds up no shutdown."""
+STUCK_SECONDS = 5.0
+"""How long a line may wait to be read before it is said that nobody reads."""
+
+_writer: LineWriter | None = None
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
 
@@ -31,7 +41,8 @@ def configure(level: Level, log_format: Format, stream: TextIO | None = None) ->
     `level` is for the exporter itself. Libraries are heard from WARNING on, whatever it is: botocore's DEBUG shows
     requests with their signatures and answers with their messages.
     """
-    handler = logging.StreamHandler(stream or sys.stderr)
+    flush()
+    handler = LineHandler(_start_writer(stream or sys.stderr))
     handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
     own_level = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
@@ -39,6 +50,62 @@ def configure(level: Level, log_format: Format, stream: TextIO | None = None) ->
     root.setLevel(max(own_level, logging.WARNING))
     logging.getLogger("exporter").setLevel(own_level)
     logging.captureWarnings(capture=True)
+    atexit.unregister(flush)
+    atexit.register(flush)
+
+
+def say(sentence: str) -> None:
+    """Write a plain sentence to stderr, after all lines before it; waits for its reader `FLUSH_SECONDS` at most."""
+    flush()
+    writer = _writer if _writer is not None and _writer.stream is sys.stderr else _start_writer(sys.stderr)
+    writer.put(f"{sentence}\n")
+    writer.flush(FLUSH_SECONDS)
+
+
+def flush(timeout_seconds: float = FLUSH_SECONDS) -> bool:
+    """Wait until all lines are written, no longer than that; returns whether they are."""
+    return _writer is None or _writer.flush(timeout_seconds)
+
+
+def dropped() -> int:
+    """Return how many lines nobody could read: `sqs_exporter_log_lines_dropped_total`."""
+    return 0 if _writer is None else _writer.dropped
+
+
+def stuck(after_seconds: float = STUCK_SECONDS) -> str | None:
+    """Return a sentence where stderr has not taken a line for so long, else None. Counting goes on meanwhile."""
+    seconds = 0.0 if _writer is None else _writer.stuck_seconds()
+    if seconds <= after_seconds:
+        return None
+    return f"nobody has read stderr for {seconds:.0f} s: log lines are dropped, counting goes on"
+
+
+def _start_writer(stream: TextIO | None) -> LineWriter:
+    global _writer  # noqa: PLW0603 - the process has one stderr
+    _writer = LineWriter(stream)
+    return _writer
+
+
+class LineHandler(logging.Handler):
+    """Formats a record at once, and leaves the writing to a `LineWriter`.
+
+    The next line that is taken after some were dropped says how many, as `log_lines_dropped`.
+    """
+
+    def __init__(self, writer: LineWriter) -> None:
+        super().__init__()
+        self._writer = writer
+        self._told = 0
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a record; called with the handler's lock held."""
+        try:
+            if self._writer.dropped > self._told and not self._writer.full:
+                record.log_lines_dropped = self._writer.dropped - self._told
+                self._told = self._writer.dropped
+            self._writer.put(f"{self.format(record)}\n")
+        except Exception:  # noqa: BLE001 - a wrong line is logging's to report, as in its own handlers
+            self.handleError(record)
 
 
 class LogfmtFormatter(logging.Formatter):

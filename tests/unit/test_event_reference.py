@@ -13,7 +13,7 @@ from exporter.events.event import REASONS, Event, EventParser
 repeatable = settings(
     derandomize=True,
     database=None,
-    max_examples=500,
+    max_examples=300,
     deadline=None,  # a busy machine is not a finding
     suppress_health_check=[HealthCheck.too_slow],
 )

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import logging
+import os
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.telemetry import logs
+from exporter.telemetry.line_writer import MAX_WAITING_LINES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -29,9 +33,18 @@ def logging_as_before() -> Iterator[None]:
         logger.setLevel(logger.level)
 
 
-def written(level: logs.Level, log_format: logs.Format) -> io.StringIO:
+class Written(io.StringIO):
+    """A stream whose text is asked for after all that was logged is in it."""
+
+    def getvalue(self) -> str:
+        """Return the text, once the log's own thread has written all of it."""
+        assert logs.flush(30.0)
+        return super().getvalue()
+
+
+def written(level: logs.Level, log_format: logs.Format) -> Written:
     """Configure logging and return what it writes to."""
-    stream = io.StringIO()
+    stream = Written()
     logs.configure(level, log_format, stream)
     return stream
 
@@ -138,3 +151,68 @@ def test_configuring_again_replaces_what_was_there() -> None:
     log.info("once")
     assert not first.getvalue()
     assert len(second.getvalue().splitlines()) == 1
+
+
+def fill(writing: int) -> int:
+    """Write into a pipe until it takes no more; returns how many bytes it took."""
+    os.set_blocking(writing, False)
+    taken = 0
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            taken += os.write(writing, b"x" * 4096)
+    os.set_blocking(writing, True)
+    return taken
+
+
+def test_a_reader_that_does_not_read_holds_no_line_up_and_hears_what_was_dropped() -> None:
+    """Lines are taken at once; beyond those that may wait they are counted, and the next that is written says so."""
+    reading, writing = os.pipe()
+    filled = fill(writing)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream, os.fdopen(reading, "rb") as reader:
+        logs.configure("info", "json", stream)
+        before = logs.dropped()
+        for number in range(MAX_WAITING_LINES + 51):
+            log.info("line", extra={"number": number})
+        dropped = logs.dropped() - before
+        assert 50 <= dropped <= 51  # the writer may have taken one line already
+        assert not logs.flush(0.01)
+        assert reader.read(filled) == b"x" * filled
+        lines = [json.loads(reader.readline()) for _ in range(MAX_WAITING_LINES + 51 - dropped)]
+        assert logs.flush(30.0)
+        log.info("after")
+        lines.append(json.loads(reader.readline()))
+        logs.configure("info", "json", Written())
+    assert [line["number"] for line in lines[:-1]] == list(range(MAX_WAITING_LINES + 51 - dropped))
+    assert (lines[-1]["msg"], lines[-1]["log_lines_dropped"]) == ("after", dropped)
+
+
+def test_a_stuck_stderr_is_a_sentence_and_a_read_one_is_none() -> None:
+    """What readiness can say while a line waits for its reader, and no longer after it was read."""
+    reading, writing = os.pipe()
+    filled = fill(writing)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream, os.fdopen(reading, "rb") as reader:
+        logs.configure("info", "json", stream)
+        log.info("waits")
+        deadline = time.monotonic() + 30
+        while logs.stuck(after_seconds=0.01) is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        assert logs.stuck() is None
+        reader.read(filled)
+        assert logs.flush(30.0)
+        assert logs.stuck(after_seconds=0.0) is None
+        logs.configure("info", "json", Written())
+
+
+def test_a_closed_stderr_costs_lines_and_nothing_else() -> None:
+    """Where the reader is gone, each line is counted as dropped; the program hears of no error."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        logs.configure("info", "json", stream)
+        before = logs.dropped()
+        log.info("one")
+        log.info("two")
+        assert logs.flush(30.0)
+        assert logs.dropped() == before + 2
+        logs.configure("info", "json", Written())

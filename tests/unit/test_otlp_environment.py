@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from exporter.errors import WrongSettingError
-from exporter.telemetry.otlp.environment import Wanted, wanted
+from exporter.telemetry.otlp.environment import GRPC_PACKAGE, Wanted, wanted
 
 ENDPOINT = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318"}
 
@@ -30,7 +32,7 @@ def asked(**variables: str) -> Wanted:
         ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://collector:4318/v1/metrics"}, True, False),
         ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://collector:4318/v1/traces"}, False, True),
         ({"OTEL_METRICS_EXPORTER": "otlp"}, True, False),
-        ({"OTEL_TRACES_EXPORTER": "console"}, False, True),
+        ({"OTEL_TRACES_EXPORTER": "otlp"}, False, True),
         ({"OTEL_METRICS_EXPORTER": "prometheus"}, False, False),
         (ENDPOINT | {"OTEL_METRICS_EXPORTER": "prometheus"}, False, True),
         (ENDPOINT | {"OTEL_METRICS_EXPORTER": "none"}, False, True),
@@ -61,6 +63,33 @@ def test_the_endpoint_for_all_gets_the_signals_path_and_a_signals_own_does_not()
     assert found.metrics.endpoint == "http://collector:4318/base/v1/metrics"
 
 
+def test_grpc_without_its_packages_is_one_sentence_that_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are the extra `otlp-grpc`; what asked for them is named, and HTTP goes without."""
+    monkeypatch.setitem(sys.modules, GRPC_PACKAGE, None)
+    with pytest.raises(WrongSettingError) as refused:
+        asked(OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="grpc")
+    assert str(refused.value) == (
+        "the environment variable OTEL_EXPORTER_OTLP_TRACES_PROTOCOL is 'grpc': use http/protobuf, or install what "
+        'gRPC needs: pip install "sqs-event-exporter[otlp-grpc]"'
+    )
+    asked(OTEL_EXPORTER_OTLP_PROTOCOL="http/protobuf")
+
+
+@pytest.mark.parametrize(
+    ("sampler", "ratio", "share"),
+    [
+        ("", "", 1.0),
+        ("always_on", "", 1.0),
+        ("parentbased_always_off", "", 0.0),
+        ("traceidratio", "", 1.0),
+        ("parentbased_traceidratio", "0.01", 0.01),
+    ],
+)
+def test_a_sampler_is_a_share_because_no_trace_here_has_a_parent(sampler: str, ratio: str, share: float) -> None:
+    """Producers are linked to, so `parentbased` and plain samplers decide alike."""
+    assert asked(OTEL_TRACES_SAMPLER=sampler, OTEL_TRACES_SAMPLER_ARG=ratio).sampled_share == share
+
+
 def test_times_are_milliseconds_and_the_shorter_timeout_holds() -> None:
     """https://opentelemetry.io/docs/specs/otel/protocol/exporter/ has no seconds, whatever the SDK takes."""
     found = asked(
@@ -77,8 +106,9 @@ def test_times_are_milliseconds_and_the_shorter_timeout_holds() -> None:
     [
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json", "use http/protobuf or grpc"),
         ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http", "use http/protobuf or grpc"),
-        ("OTEL_METRICS_EXPORTER", "otlp,zipkin", "use otlp or console or prometheus or none, with commas"),
-        ("OTEL_TRACES_EXPORTER", "jaeger", "use otlp or console or none"),
+        ("OTEL_METRICS_EXPORTER", "otlp,zipkin", "use otlp or prometheus or none, with commas"),
+        ("OTEL_METRICS_EXPORTER", "console", "use otlp or prometheus or none, with commas"),
+        ("OTEL_TRACES_EXPORTER", "jaeger", "use otlp or none"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "use a URL such as http://localhost:4318"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:99999", "use a URL"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "ftp://collector", "use a URL"),
@@ -89,9 +119,9 @@ def test_times_are_milliseconds_and_the_shorter_timeout_holds() -> None:
         ("OTEL_BSP_MAX_QUEUE_SIZE", "10000000000", "use a whole number above 0"),
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "4096", "use at most OTEL_BSP_MAX_QUEUE_SIZE, 2048"),
         ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd", "use none or gzip or deflate"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "use cumulative (the default) or lowmemory"),
-        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "sometimes", "use cumulative or lowmemory"),
-        ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "x", "use explicit_bucket_histogram or base2"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "delta", "use cumulative, the default, because a delta"),
+        ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "lowmemory", "use cumulative"),
+        ("OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION", "x", "use explicit_bucket_histogram"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "use parentbased_always_on or"),
         ("OTEL_SPAN_LINK_COUNT_LIMIT", "many", "use a whole number"),
         ("OTEL_RESOURCE_ATTRIBUTES", "a=b,c", "use key=value pairs"),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 from urllib.parse import urlsplit
@@ -23,9 +24,10 @@ Compression = Literal["none", "gzip", "deflate"]
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 SIGNALS = ("METRICS", "TRACES")
-EXPORTERS = {"METRICS": ("otlp", "console", "prometheus", "none"), "TRACES": ("otlp", "console", "none")}
+EXPORTERS = {"METRICS": ("otlp", "prometheus", "none"), "TRACES": ("otlp", "none")}
 """Of OTEL_METRICS_EXPORTER and OTEL_TRACES_EXPORTER. `prometheus` is served in any case."""
 PROTOCOLS = ("http/protobuf", "grpc")
+GRPC_PACKAGE = "opentelemetry.exporter.otlp.proto.grpc"
 DEFAULT_ENDPOINTS = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 SAMPLERS = (
     "always_on",
@@ -60,8 +62,6 @@ _is_host_and_port = re.compile(r"[^/\s@?#]+:[0-9]{1,5}").fullmatch
 class Signal:
     """Where metrics or traces go."""
 
-    exporters: frozenset[str]
-    """Of "otlp" and "console"."""
     protocol: str
     endpoint: str
     compression: str
@@ -70,14 +70,13 @@ class Signal:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked for. Samplers, limits, headers, certificates and resource are checked here, and read by the SDK."""
+    """What is asked for. Limits, headers, certificates and resource are checked here, and read by the SDK."""
 
     metrics: Signal | None
     traces: Signal | None
     metric_interval_seconds: float
-    low_memory: bool
-    """Whether the preferred temporality is `lowmemory`; otherwise it is cumulative."""
-    exponential_histograms: bool
+    sampled_share: float
+    """From 0 to 1: of the traces that begin here, how many are kept. None of them has a parent."""
     span_queue_size: int
     span_batch_size: int
     span_delay_milliseconds: int
@@ -96,6 +95,7 @@ def wanted(environment: Mapping[str, str]) -> Wanted | None:
     if metrics is None and traces is None:
         return None
     variables.check_what_the_sdk_reads()
+    _check_metric_preferences(variables)
     queue_size = variables.positive("OTEL_BSP_MAX_QUEUE_SIZE", 2048)
     batch_size = variables.positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", min(512, queue_size))
     if batch_size > queue_size:
@@ -104,12 +104,7 @@ def wanted(environment: Mapping[str, str]) -> Wanted | None:
         metrics=metrics,
         traces=traces,
         metric_interval_seconds=interval_seconds,
-        low_memory=_temporality(variables) == "lowmemory",
-        exponential_histograms=variables.one_of(
-            f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-            ("explicit_bucket_histogram", "base2_exponential_bucket_histogram"),
-        )
-        == "base2_exponential_bucket_histogram",
+        sampled_share=variables.sampled_share(),
         span_queue_size=queue_size,
         span_batch_size=batch_size,
         span_delay_milliseconds=variables.positive("OTEL_BSP_SCHEDULE_DELAY", 5_000),
@@ -121,15 +116,13 @@ def _signal(variables: _Variables, signal: str) -> Signal | None:
     if exporters is None:
         endpoints = (f"{OTLP}ENDPOINT", f"{OTLP}{signal}_ENDPOINT")
         exporters = frozenset({"otlp"} if any(map(variables.get, endpoints)) else ())
-    exporters &= {"otlp", "console"}
-    if not exporters:
+    if "otlp" not in exporters:
         return None
-    protocol = variables.one_of(variables.nearest("PROTOCOL", signal), PROTOCOLS)
+    protocol = variables.protocol(signal)
     timeout = variables.positive(variables.nearest("TIMEOUT", signal), DEFAULT_TIMEOUT_MILLISECONDS)
     if signal == "METRICS":
         timeout = min(timeout, variables.positive("OTEL_METRIC_EXPORT_TIMEOUT", 30_000))
     return Signal(
-        exporters,
         protocol,
         variables.endpoint(signal, protocol),
         variables.one_of(
@@ -140,16 +133,16 @@ def _signal(variables: _Variables, signal: str) -> Signal | None:
     )
 
 
-def _temporality(variables: _Variables) -> str:
+def _check_metric_preferences(variables: _Variables) -> None:
+    """Refuse what OpenTelemetry knows and is not done here: deltas and exponential histograms."""
     name = f"{OTLP}METRICS_TEMPORALITY_PREFERENCE"
-    preference = variables.get(name).lower()
-    if preference == "delta":
-        raise WrongSettingError(
-            f"the environment variable {name} is 'delta': use cumulative (the default) or lowmemory, because a delta "
-            f"that is lost, or sent twice around a crash, falsifies the counts for good; a collector's "
-            f"cumulativetodelta processor makes deltas of them",
+    if variables.get(name).lower() not in {"", "cumulative"}:
+        raise variables.wrong(
+            name,
+            "cumulative, the default, because a delta that is lost, or sent twice around a crash, falsifies the counts "
+            "for good; a collector's cumulativetodelta processor makes deltas of them",
         )
-    return variables.one_of(name, ("cumulative", "lowmemory"))
+    variables.one_of(f"{OTLP}METRICS_DEFAULT_HISTOGRAM_AGGREGATION", ("explicit_bucket_histogram",))
 
 
 class _Variables:
@@ -194,6 +187,27 @@ class _Variables:
             raise self.wrong(name, "a whole number above 0, in milliseconds where it is a time")
         return int(text)
 
+    def protocol(self, signal: str) -> str:
+        """Return how a signal is sent. gRPC needs packages that are not installed by default."""
+        name = self.nearest("PROTOCOL", signal)
+        protocol = self.one_of(name, PROTOCOLS)
+        if protocol == "grpc" and not _is_installed(GRPC_PACKAGE):
+            raise self.wrong(
+                name, 'http/protobuf, or install what gRPC needs: pip install "sqs-event-exporter[otlp-grpc]"'
+            )
+        return protocol
+
+    def sampled_share(self) -> float:
+        """Return which share of the traces OTEL_TRACES_SAMPLER keeps."""
+        sampler = self.one_of("OTEL_TRACES_SAMPLER", ("parentbased_always_on", *SAMPLERS))
+        if not sampler.endswith("traceidratio"):
+            return 1.0 if sampler.endswith("always_on") else 0.0
+        name = "OTEL_TRACES_SAMPLER_ARG"
+        ratio = self.get(name) or "1"
+        if not re.fullmatch(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+", ratio):
+            raise self.wrong(name, "a number from 0 to 1, such as 0.25")
+        return float(ratio)
+
     def endpoint(self, signal: str, protocol: str) -> str:
         """Return where a signal goes: a signal's own endpoint as it is, the one for all with the signal's path."""
         name = self.nearest("ENDPOINT", signal)
@@ -217,11 +231,6 @@ class _Variables:
 
     def check_what_the_sdk_reads(self) -> None:
         """Refuse what the SDK would refuse with a traceback, or ignore."""
-        sampler = self.one_of("OTEL_TRACES_SAMPLER", ("parentbased_always_on", *SAMPLERS))
-        if sampler.endswith("traceidratio"):
-            ratio = self.get("OTEL_TRACES_SAMPLER_ARG") or "1"
-            if not re.fullmatch(r"0(\.[0-9]*)?|1(\.0*)?|\.[0-9]+", ratio):
-                raise self.wrong("OTEL_TRACES_SAMPLER_ARG", "a number from 0 to 1, such as 0.25")
         for name in LIMITS:
             text = self.get(name)
             if text and text.lower() != "unset" and not (text.isascii() and text.isdigit()):
@@ -242,3 +251,10 @@ class _Variables:
                 f"the environment variable {name} can't be read: use name=value pairs with commas between them, "
                 f"values percent-encoded (what it holds is not shown, because it can be a password)",
             )
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ModuleNotFoundError:  # of a package above it
+        return False

@@ -5,25 +5,21 @@
 from __future__ import annotations
 
 import os
-import sys
+import uuid
 from typing import TYPE_CHECKING, Any
 
-from opentelemetry.metrics import NoOpMeterProvider
-from opentelemetry.sdk.metrics import Counter, Histogram, MeterProvider
-from opentelemetry.sdk.metrics.export import AggregationTemporality, ConsoleMetricExporter, InMemoryMetricReader
-from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import NoOpTracerProvider
 
 from exporter import __version__
 from exporter.telemetry.otlp import names
 
 if TYPE_CHECKING:
-    from opentelemetry.metrics import Meter
     from opentelemetry.sdk.metrics.export import MetricExporter
     from opentelemetry.sdk.trace.export import SpanExporter
+    from opentelemetry.sdk.trace.sampling import Sampler
     from opentelemetry.trace import Tracer
 
     from exporter.telemetry.otlp.environment import Signal, Wanted
@@ -40,80 +36,62 @@ def forget_empty_variables() -> None:
         del os.environ[name]
 
 
-def resource_of(service_name: str, instance_id: str) -> Resource:
-    """Describe this service; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before."""
+def process_resource(service_name: str) -> Resource:
+    """Describe this process; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before."""
     own = {
         names.SERVICE_NAME: service_name,
         names.SERVICE_VERSION: __version__,
-        names.SERVICE_INSTANCE_ID: instance_id,
+        names.SERVICE_INSTANCE_ID: str(uuid.uuid4()),
     }
     return Resource.create(own, names.SCHEMA_URL).merge(OTELResourceDetector().detect())
 
 
+def ledger_resource(process: Resource, ledger: str) -> Resource:
+    """Describe the ledger of that name: the same, whichever process pushes what it keeps."""
+    return process.merge(Resource({names.SERVICE_INSTANCE_ID: ledger}))
+
+
 def tracer_and_provider(
-    signal: Signal | None, settings: Wanted, resource: Resource
+    exporter: SpanExporter | None, settings: Wanted, resource: Resource, sampler: Sampler | None = None
 ) -> tuple[Tracer, TracerProvider | None]:
-    """Return what makes spans, and what sends them: nothing does where there is no signal."""
-    if signal is None:
+    """Return what makes spans, and what hands them to the exporter: nothing does where there is none.
+
+    The sampler is OTEL_TRACES_SAMPLER's, unless another is given.
+    """
+    if exporter is None:
         return NoOpTracerProvider().get_tracer(SCOPE), None
-    provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-    for exporter in _span_exporters(signal):
-        provider.add_span_processor(
-            BatchSpanProcessor(
-                exporter,
-                max_queue_size=settings.span_queue_size,
-                max_export_batch_size=settings.span_batch_size,
-                schedule_delay_millis=settings.span_delay_milliseconds,
-            )
+    provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
+    provider.add_span_processor(
+        BatchSpanProcessor(
+            exporter,
+            max_queue_size=settings.span_queue_size,
+            max_export_batch_size=settings.span_batch_size,
+            schedule_delay_millis=settings.span_delay_milliseconds,
         )
+    )
     return provider.get_tracer(SCOPE, __version__, schema_url=names.SCHEMA_URL), provider
 
 
-def meter_and_reader(settings: Wanted, resource: Resource) -> tuple[Meter, InMemoryMetricReader | None]:
-    """Return what measures, and what gives the measurements when asked; nothing does where metrics are off."""
-    if settings.metrics is None:
-        return NoOpMeterProvider().get_meter(SCOPE), None
-    temporality = AggregationTemporality.DELTA if settings.low_memory else AggregationTemporality.CUMULATIVE
-    aggregation = ExponentialBucketHistogramAggregation if settings.exponential_histograms else None
-    reader = InMemoryMetricReader(
-        {Counter: temporality, Histogram: temporality},
-        {Histogram: aggregation()} if aggregation else None,
-    )
-    provider = MeterProvider([reader], resource, shutdown_on_exit=False)
-    return provider.get_meter(SCOPE, __version__, schema_url=names.SCHEMA_URL), reader
+def metric_exporter(signal: Signal) -> MetricExporter:
+    """Make the exporter of metrics."""
+    if signal.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc
+
+        return grpc.OTLPMetricExporter(**_arguments(signal))
+    from opentelemetry.exporter.otlp.proto.http import metric_exporter as http
+
+    return http.OTLPMetricExporter(**_arguments(signal))
 
 
-def metric_exporters(signal: Signal) -> list[MetricExporter]:
-    """Make the exporters of metrics. The console is stderr: stdout is the summary's."""
-    exporters: list[MetricExporter] = []
-    if "otlp" in signal.exporters:
-        if signal.protocol == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc import metric_exporter as grpc
+def span_exporter(signal: Signal) -> SpanExporter:
+    """Make the exporter of spans."""
+    if signal.protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 
-            exporters.append(grpc.OTLPMetricExporter(**_arguments(signal)))
-        else:
-            from opentelemetry.exporter.otlp.proto.http import metric_exporter as http
+        return grpc.OTLPSpanExporter(**_arguments(signal))
+    from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
 
-            exporters.append(http.OTLPMetricExporter(**_arguments(signal)))
-    if "console" in signal.exporters:
-        exporters.append(ConsoleMetricExporter(sys.stderr, lambda metrics: metrics.to_json(indent=None) + "\n"))
-    return exporters
-
-
-def _span_exporters(signal: Signal) -> list[SpanExporter]:
-    exporters: list[SpanExporter] = []
-    if "otlp" in signal.exporters:
-        if signal.protocol == "grpc":
-            from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
-
-            exporters.append(grpc.OTLPSpanExporter(**_arguments(signal)))
-        else:
-            from opentelemetry.exporter.otlp.proto.http import trace_exporter as http
-
-            exporters.append(http.OTLPSpanExporter(**_arguments(signal)))
-    if "console" in signal.exporters:
-        exporters.append(ConsoleSpanExporter(out=sys.stderr, formatter=lambda span: span.to_json(indent=None) + "\n"))
-    return exporters
+    return http.OTLPSpanExporter(**_arguments(signal))
 
 
 def _arguments(signal: Signal) -> dict[str, Any]:

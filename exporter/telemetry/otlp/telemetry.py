@@ -2,127 +2,188 @@
 
 from __future__ import annotations
 
+import random
 import time
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, use_span
 
-from exporter.sqs.calls import Failed, Received
+from exporter.sqs.answers import Failed, Received
+from exporter.sqs.reasons import header
 from exporter.telemetry.otlp import names
 from exporter.telemetry.otlp.links import links_to_producers
+from exporter.telemetry.otlp.measurements import outcome_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-    from opentelemetry.metrics import Meter
-    from opentelemetry.trace import SpanContext, Tracer
+    from opentelemetry.trace import Span, SpanContext, Tracer
 
-    from exporter.sqs.calls import Answer
+    from exporter.sqs.answers import Answer
+    from exporter.telemetry.otlp.measurements import Measurements
 
 NOT_RECORDED = "ledger_unavailable"
 
 
-class Telemetry:
-    """Told of each call once it is answered, and of each batch that is recorded. One thread's.
+class SpanBudget:
+    """How many spans may begin: `burst` at once, and `per_second` in the long run.
 
-    A batch has one span, however many messages it brought, with links to its receives and to at most so many
-    producers that there are `max_links` in all; 0 where spans go nowhere.
+    Making a span and sending it takes 90 us: one for each call would take as much as the counting.
+    """
+
+    def __init__(self, burst: int, per_second: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._monotonic = monotonic
+        self._left = float(burst)
+        self._filled_at = monotonic()
+
+    def allow(self, spans: int) -> bool:
+        """Take so many from what is left, if any is: the last to be allowed may overdraw it."""
+        now = self._monotonic()
+        self._left = min(self._burst, self._left + (now - self._filled_at) * self._per_second)
+        self._filled_at = now
+        if self._left <= 0:
+            return False
+        self._left -= spans
+        return True
+
+
+@dataclass(frozen=True, slots=True)
+class Tracing:
+    """How spans are made: by whom, which share of iterations has them, how many at most, and with how many links."""
+
+    tracer: Tracer
+    sampled_share: float
+    budget: SpanBudget
+    max_links: int
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What is being parsed and committed; `span` is None where this iteration has none."""
+
+    queue: str
+    """Its name; "" where the batch is of several."""
+    began: float
+    span: Span | None
+
+
+class Telemetry:
+    """Told of each iteration's calls once they are answered, and of each batch that is recorded. One thread's.
+
+    All spans of an iteration are made, or none: one for each call, and one for the batch, however many messages it has,
+    with links to its receives and to producers.
     """
 
     def __init__(
-        self, tracer: Tracer, meter: Meter, *, queue_name: str, server: dict[str, str | int], max_links: int
+        self,
+        tracing: Tracing | None,
+        measurements: Measurements,
+        *,
+        server: dict[str, str | int],
+        queue_url: Callable[[str], str | None],
     ) -> None:
-        self._tracer = tracer
-        self._max_links = max_links
-        self._attributes = {
-            operation: names.operation_attributes(queue_name, operation) | server for operation in ("receive", "delete")
-        }
-        self._attributes["process"] = names.operation_attributes(queue_name, "process")
-        self._span_names = {operation: f"{operation} {queue_name}" for operation in self._attributes}
+        self._tracing = tracing
+        self._measurements = measurements
+        self._server = server
+        self._queue_url = queue_url
+        self._traced = False
+        """Whether an iteration had spans since the last batch was begun."""
         self._receives: list[SpanContext] = []
-        self._recorded = True
-        self._operation_duration = meter.create_histogram(
-            names.OPERATION_DURATION,
-            unit="s",
-            description="Duration of calls to SQS; empty long polls are not measured.",
-            explicit_bucket_boundaries_advisory=names.DURATION_BUCKETS,
-        )
-        self._process_duration = meter.create_histogram(
-            names.PROCESS_DURATION,
-            unit="s",
-            description="Duration of parsing and committing what arrived at once, one or more batches of messages.",
-            explicit_bucket_boundaries_advisory=names.DURATION_BUCKETS,
-        )
-        self._consumed_messages = meter.create_counter(
-            names.CONSUMED_MESSAGES,
-            unit="{message}",
-            description="Messages that SQS delivered to this process, duplicates included.",
-        )
+        """Of the receives that had spans since then."""
+        self._batch: _Batch | None = None
+
+    def answered(self, answers: Sequence[Answer]) -> bool:
+        """Measure an iteration's calls; returns whether each of them, and their batch, is to have a span."""
+        measured = self._measurements.answered(answers)
+        tracing = self._tracing
+        if not measured or tracing is None:
+            return False
+        sampled = tracing.sampled_share >= 1 or random.random() < tracing.sampled_share  # noqa: S311 - a sample
+        traced = sampled and tracing.budget.allow(measured + 1)
+        self._traced = self._traced or traced
+        return traced
 
     @contextmanager
     def call(self, answer: Answer) -> Iterator[None]:
-        """Tell of a call that was answered or failed, if it brought anything; its span is the current one meanwhile."""
-        operation = "receive" if isinstance(answer, Received) else "delete"
-        error, detail = None, None
+        """Make the span of a call that was answered or failed; it is the current one meanwhile."""
+        if self._tracing is None:
+            yield
+            return
+        operation, error = outcome_of(answer)
+        detail = None
         if isinstance(answer, Received):
             count = len(answer.messages) + sum(answer.released.values())
         elif isinstance(answer, Failed):
-            operation, error, detail = answer.operation, answer.reason, answer.detail
-            count = len(answer.deletions)
+            detail, count = answer.detail, len(answer.deletions)
         else:
             count = len(answer.confirmed) + len(answer.failed)
-            error = answer.failed[0][1] if answer.failed else None
-        attributes = self._attributes[operation]
-        if error is not None:
-            attributes = {**attributes, names.ERROR_TYPE: error}
-        span = self._tracer.start_span(
-            self._span_names[operation],
-            Context(),
-            SpanKind.CLIENT,
-            {**attributes, names.BATCH_COUNT: count} if count else attributes,
-            start_time=_wall_nano(answer.sent_at),
+        attributes = names.operation_attributes(answer.queue, operation) | self._server
+        if count:
+            attributes[names.BATCH_COUNT] = count
+        if error:
+            attributes[names.ERROR_TYPE] = error
+        request_id = header(answer.headers, "x-amzn-requestid")
+        for name, known in ((names.QUEUE_URL, self._queue_url(answer.queue)), (names.REQUEST_ID, request_id)):
+            if known:
+                attributes[name] = known
+        span = self._tracing.tracer.start_span(
+            f"{operation} {answer.queue}", Context(), SpanKind.CLIENT, attributes, start_time=_wall_nano(answer.sent_at)
         )
-        if error is not None:
+        if error:
             span.set_status(Status(StatusCode.ERROR, detail))
+        if isinstance(answer, Received):
+            self._receives.append(span.get_span_context())
         with use_span(span):
-            self._operation_duration.record(answer.answered_at - answer.sent_at, attributes)
-            if isinstance(answer, Received):
-                self._consumed_messages.add(len(answer.messages), attributes)
-                if self._max_links:
-                    self._receives.append(span.get_span_context())
             yield
         span.end(_wall_nano(answer.answered_at))
 
     @contextmanager
     def processing(self, received: Sequence[Received]) -> Iterator[None]:
-        """Tell of a batch while it parses and records; its span is the current one meanwhile."""
-        links = [Link(context) for context in self._receives if context.trace_flags.sampled][: self._max_links]
-        self._receives.clear()
-        if self._max_links:
-            links += links_to_producers(received, self._max_links - len(links))
-        attributes = self._attributes["process"]
+        """Begin a batch: parsed meanwhile, and ended by `recorded` or `not_recorded`, then or later."""
+        self.not_recorded()
+        queues = {answer.queue for answer in received}
+        batch = self._batch = _Batch(queues.pop() if len(queues) == 1 else "", time.monotonic(), None)
+        traced, self._traced = self._traced, False
+        receives, self._receives = self._receives, []
+        if self._tracing is None or not traced:
+            yield
+            return
+        links = [Link(context) for context in receives][: self._tracing.max_links]
+        links += links_to_producers(received, self._tracing.max_links - len(links))
         count = sum(len(answer.messages) for answer in received)
-        self._recorded = True
-        began = time.monotonic()
-        with self._tracer.start_as_current_span(
-            self._span_names["process"],
+        batch.span = self._tracing.tracer.start_span(
+            f"process {batch.queue}".rstrip(),
             Context(),
             SpanKind.CONSUMER,
-            {**attributes, names.BATCH_COUNT: count},
+            {**names.operation_attributes(batch.queue, "process"), names.BATCH_COUNT: count},
             links,
-        ) as span:
+        )
+        with use_span(batch.span):
             yield
-            if not self._recorded:
-                attributes = {**attributes, names.ERROR_TYPE: NOT_RECORDED}
-                span.set_attribute(names.ERROR_TYPE, NOT_RECORDED)
-                span.set_status(Status(StatusCode.ERROR, "the ledger could not be written"))
-            self._process_duration.record(time.monotonic() - began, attributes)
+
+    def recorded(self) -> None:
+        """End the batch that was begun, if there is one: it is committed."""
+        self._end_batch("")
 
     def not_recorded(self) -> None:
-        """Tell that what this batch brought was not counted: SQS delivers it again."""
-        self._recorded = False
+        """End the batch that was begun, if there is one: it is not counted, SQS delivers it again."""
+        self._end_batch(NOT_RECORDED)
+
+    def _end_batch(self, error: str) -> None:
+        batch, self._batch = self._batch, None
+        if batch is None:
+            return
+        self._measurements.processed(batch.queue, time.monotonic() - batch.began, error)
+        if batch.span is not None:
+            if error:
+                batch.span.set_attribute(names.ERROR_TYPE, error)
+                batch.span.set_status(Status(StatusCode.ERROR, "the ledger could not be written"))
+            batch.span.end()
 
 
 def _wall_nano(monotonic_seconds: float) -> int:
