@@ -335,6 +335,27 @@ def test_a_type_is_forgotten_within_the_account(open_ledger: Opened) -> None:
     assert ledger.snapshot.types["typo"].count == 1
 
 
+def test_a_copy_begins_anew_under_another_name(open_ledger: Opened) -> None:
+    """Its counts and ids stay, its identity and name are others: no series of it is one that was there before."""
+    ledger = open_ledger(label_names=("country",))
+    first = message(None, "de")
+    ledger.record([first, message(None, "")], {})
+    before = ledger.snapshot
+    open_ledger.close()
+    with changing(str(open_ledger.path)) as stopped:
+        assert {(one.type, one.labels.get("country")): one.totals.count for one in stopped.series("orders")} == {
+            ("purchase", "de"): 1,
+            ("purchase", None): 1,
+            (OTHER, None): 0,
+        }
+        stopped.begin_anew("shop")
+    ledger = open_ledger(label_names=("country",))
+    assert ledger.ledger.name == ledger.snapshot.ledger == "shop"
+    assert ledger.snapshot.instance_id != before.instance_id
+    assert ledger.snapshot.series == before.series
+    assert ledger.record([first], {}) == [False]
+
+
 def test_rows_are_bound_to_another_queue_on_purpose(open_ledger: Opened) -> None:
     """What was counted and remembered stays."""
     first = message()

@@ -12,19 +12,29 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import LedgerError
 from exporter.ledger.series import Caps
-from exporter.ledger.sqlite.create import exists
+from exporter.ledger.sqlite.create import exists, name_of, new_instance_id
 from exporter.ledger.sqlite.database import in_use
 from exporter.ledger.sqlite.file import LedgerFile, open_file
 from exporter.ledger.sqlite.mark import SUFFIX, Mark
+from exporter.ledger.sqlite.queue_row import write_identity
 from exporter.ledger.sqlite.schema import failure, failures_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.ledger import Snapshot
+    from exporter.ledger import SeriesTotals, Snapshot
     from exporter.ledger.sqlite.state import State
 
 _ALL_IDS = 2**62
+
+
+class StoredSeries(NamedTuple):
+    """The totals of one type under one set of labels."""
+
+    type: str
+    labels: Mapping[str, str]
+    """Those that are not empty, by name; the name "" stands for all, where they are `__other__`."""
+    totals: SeriesTotals
 
 
 class RememberedMessage(NamedTuple):
@@ -59,6 +69,10 @@ class StoppedLedger:
         """What was committed, by queue."""
         return {name: queue.state.snapshot for name, queue in self._file.queues.items()}
 
+    def series(self, queue: str) -> Iterator[StoredSeries]:
+        """Yield all that was counted, with the labels it was counted under, whatever labels are configured today."""
+        return (StoredSeries(*found) for found in self._state(queue).stored_series(self._file.database.connection))
+
     def messages(self, queue: str) -> Iterator[RememberedMessage]:
         """Yield the ids of messages that are remembered."""
         return (RememberedMessage(*found) for found in self._state(queue).memory.all())
@@ -70,6 +84,17 @@ class StoppedLedger:
     def links(self, queue: str) -> Iterator[RememberedEvent]:
         """Yield the unsettled messages that hold an event of those."""
         return (RememberedEvent(*found) for found in self._state(queue).events.links())
+
+    def begin_anew(self, name: str | None) -> None:
+        """Give the ledger another identity and name, as a copy that goes on from an older state needs them.
+
+        Its series are other ones then, so that no counter falls. Without `name` it is called by its new random id.
+        """
+        instance_id = new_instance_id()
+        identity = self._file.identity._replace(instance_id=instance_id, name=name or name_of(instance_id))
+        with self._file.database.transaction() as connection:
+            write_identity(connection, identity)
+        self._file.identity = identity
 
     def rebind(self, queue: str, arn: str) -> None:
         """Tie a queue's rows to another ARN: what was counted and remembered stays."""
