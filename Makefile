@@ -32,7 +32,7 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
-	@for part in exporter tests benchmarks charts fuzz grafana requirements compose; do \
+	@for part in exporter tests benchmarks charts compose docs fuzz grafana requirements; do \
 	  echo "$(BIN)/mypy $$part" && MYPYPATH=$$part:tests $(BIN)/mypy $$part || exit 1; done
 
 .PHONY: format
@@ -66,6 +66,10 @@ dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard and the Prometheus ru
 	$(BIN)/python grafana/dashboard.py
 	$(BIN)/python grafana/rules.py
 	$(BIN)/python charts/generate.py
+
+.PHONY: docs
+docs: $(VENV)/dev.stamp ## Make the tables of docs/metrics.md and docs/configuration.md anew
+	$(BIN)/python docs/generate.py
 
 .PHONY: chart
 chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew

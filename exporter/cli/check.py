@@ -10,7 +10,7 @@ from exporter.errors import LedgerError
 from exporter.ledger import QueueIdentity
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import find
+from exporter.sqs.lookups import find
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.web.config import read_web_config
 
@@ -31,7 +31,7 @@ def execute(invocation: Invocation) -> int:
     if settings.web.config_file:
         read_web_config(str(settings.web.config_file))
     print(f"settings: right; SQS in region {connection.region} at {connection.endpoint_url}")
-    _, attributes = find(connection, settings.queue)
+    _, attributes = find(connection, settings.queue[0])
     print(
         f"queue: {attributes.arn}, visibility timeout {attributes.visibility_timeout_seconds} s, dead-letter queue "
         f"{attributes.dead_letter_queue_arn or 'none'}",

@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_Delete
 
 from __future__ import annotations
 
+import binascii
 import json
 from dataclasses import dataclass
 from hashlib import md5
@@ -20,12 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 NOTHING_RELEASED: Mapping[str, int] = MappingProxyType({})
+NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 _REQUIRED = ("MessageId", "ReceiptHandle", "Body", "MD5OfBody")
+_REQUIRED_WITH_ATTRIBUTES = (*_REQUIRED, "MessageAttributes", "MD5OfMessageAttributes")
 _NAMES_OF_ERRORS = frozenset({"__type", "code", "error", "errors", "message"})
 _SENDER_FAULT, _OWN_FAULT = 400, 500
 
-Operation = Literal["receive", "delete"]
+Operation = Literal["receive", "delete", "change_visibility"]
 
 
 class MalformedAnswerError(ValueError):
@@ -43,6 +46,8 @@ class Message(msgspec.Struct, frozen=True, gc=False):
     trace_parent: str | None
     trace_state: str | None
     aws_trace_header: str | None
+    attributes: Mapping[str, str] = NO_ATTRIBUTES
+    """The message attributes that were asked for by name, as text; binary ones are left out."""
 
     def __repr__(self) -> str:
         return f"Message({self.message_id!r})"
@@ -67,45 +72,67 @@ class Deletion(msgspec.Struct, gc=False):
 class Received:
     """A well-formed answer to a receive. Times are monotonic seconds."""
 
+    queue: str
+    """Its name."""
     messages: Sequence[Message]
     released: Mapping[str, int]
     """How many messages of the answer can't be used, by reason: "md5_mismatch" or "malformed"."""
     sent_at: float
     answered_at: float
+    visibility_timeout_seconds: int
+    """What the receive asked for: from `sent_at` on, the receipt handles can be trusted for so long."""
+    allowed_seconds: float
+    """What the request was allowed to take at most. `answered_at` is later where the process was paused."""
+    headers: Sequence[bytes] = ()
+    """The answer's raw header lines, where trace context was asked for; in the answers below, too."""
 
 
 @dataclass(slots=True)
-class Deleted:
-    """A well-formed answer to a batch delete. Times are monotonic seconds."""
+class BatchAnswer:
+    """A well-formed answer to a batch request. Times are monotonic seconds."""
 
+    queue: str
+    """Its name."""
     confirmed: Sequence[Deletion]
-    """Those that the answer names as deleted: nothing else is."""
+    """Those that the answer names as successful: nothing else is."""
     failed: Sequence[tuple[Deletion, str]]
     """The others, each with a reason of `exporter.sqs.REASONS`."""
     sent_at: float
     answered_at: float
+    headers: Sequence[bytes] = ()
+
+
+class Deleted(BatchAnswer):
+    """A well-formed answer to a batch delete."""
+
+    __slots__ = ()
+
+
+class ChangedVisibility(BatchAnswer):
+    """A well-formed answer to a request that messages become visible again at once."""
+
+    __slots__ = ()
 
 
 @dataclass(slots=True)
 class Failed:
-    """A call without a well-formed answer. Times are monotonic seconds."""
+    """A request without a well-formed answer. Times are monotonic seconds."""
 
+    queue: str
+    """Its name."""
     operation: Operation
     reason: str
     """One of `exporter.sqs.REASONS`."""
     detail: str
     """One sentence of at most 200 printable characters, without secrets, bodies and receipt handles."""
     deletions: Sequence[Deletion]
-    """What a batch delete was asked to delete; SQS may have deleted it or not."""
+    """The entries of a batch request; SQS may have done what was asked or not."""
     sent_at: float
     answered_at: float
+    headers: Sequence[bytes] = ()
 
 
-Answer = Received | Deleted | Failed
-
-
-class _Text(msgspec.Struct, gc=False):
-    value: str | None = msgspec.field(name="StringValue", default=None)
+Answer = Received | Deleted | ChangedVisibility | Failed
 
 
 class _SystemAttributes(msgspec.Struct, gc=False):
@@ -113,9 +140,10 @@ class _SystemAttributes(msgspec.Struct, gc=False):
     aws_trace_header: str | None = msgspec.field(name="AWSTraceHeader", default=None)
 
 
-class _MessageAttributes(msgspec.Struct, gc=False):
-    trace_parent: _Text | None = msgspec.field(name="traceparent", default=None)
-    trace_state: _Text | None = msgspec.field(name="tracestate", default=None)
+class _Attribute(msgspec.Struct, gc=False):
+    data_type: str = msgspec.field(name="DataType", default="")
+    text: str | None = msgspec.field(name="StringValue", default=None)
+    binary: str | None = msgspec.field(name="BinaryValue", default=None)
 
 
 class _Delivery(msgspec.Struct, gc=False):
@@ -124,39 +152,37 @@ class _Delivery(msgspec.Struct, gc=False):
     receipt_handle: Annotated[str, msgspec.Meta(min_length=1)] = msgspec.field(name="ReceiptHandle")
     body: str = msgspec.field(name="Body")
     md5_of_body: str = msgspec.field(name="MD5OfBody")
-    attributes: _SystemAttributes | None = msgspec.field(name="Attributes", default=None)
-    message_attributes: _MessageAttributes | None = msgspec.field(name="MessageAttributes", default=None)
+    system: _SystemAttributes | None = msgspec.field(name="Attributes", default=None)
+    attributes: dict[str, _Attribute] | None = msgspec.field(name="MessageAttributes", default=None)
+    md5_of_attributes: str | None = msgspec.field(name="MD5OfMessageAttributes", default=None)
 
 
 class _ReceiveAnswer(msgspec.Struct, gc=False):
     messages: list[_Delivery] | None = msgspec.field(name="Messages", default=None)
 
 
-class _Confirmed(msgspec.Struct, gc=False):
-    id: str = msgspec.field(name="Id")
-
-
-class _Refused(msgspec.Struct, gc=False):
+class _Entry(msgspec.Struct, gc=False):
     id: str = msgspec.field(name="Id")
     code: str | None = msgspec.field(name="Code", default=None)
     sender_fault: bool | None = msgspec.field(name="SenderFault", default=None)
 
 
-class _DeleteAnswer(msgspec.Struct, gc=False):
-    successful: list[_Confirmed] | None = msgspec.field(name="Successful", default=None)
-    failed: list[_Refused] | None = msgspec.field(name="Failed", default=None)
+class _BatchAnswer(msgspec.Struct, gc=False):
+    successful: list[_Entry] | None = msgspec.field(name="Successful", default=None)
+    failed: list[_Entry] | None = msgspec.field(name="Failed", default=None)
 
 
 _receive_decoder = msgspec.json.Decoder(_ReceiveAnswer)
-_delete_decoder = msgspec.json.Decoder(_DeleteAnswer)
+_batch_decoder = msgspec.json.Decoder(_BatchAnswer)
 _object_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
-def parse_receive(data: bytes) -> tuple[list[Message], Mapping[str, int]]:
+def parse_receive(data: bytes, attribute_names: Sequence[str] = ()) -> tuple[list[Message], Mapping[str, int]]:
     """Return the messages of a ReceiveMessage answer, and how many were released for which reason.
 
-    Released are a message whose body does not have the MD5 that the answer says ("md5_mismatch") and one without a
-    usable id, receipt handle, body or MD5 ("malformed"). A body with lone surrogates comes as bytes that are not UTF-8.
+    Released are a message whose body or attributes don't have the MD5 that the answer says ("md5_mismatch") and one
+    without a usable id, receipt handle, body, attributes or MD5 ("malformed"). Attributes are looked at only where
+    some were asked for by name. A body with lone surrogates comes as bytes that are not UTF-8.
     Raises MalformedAnswerError where the answer as a whole is not SQS's.
     """
     try:
@@ -164,22 +190,22 @@ def parse_receive(data: bytes) -> tuple[list[Message], Mapping[str, int]]:
     except RecursionError as error:
         raise MalformedAnswerError("nested too deep") from error
     except ValueError:
-        return _parse_one_by_one(data)
+        return _parse_one_by_one(data, attribute_names)
     if deliveries:
-        return _checked(deliveries)
+        return _checked(deliveries, attribute_names)
     _refuse_hidden_error(data)
     return [], NOTHING_RELEASED
 
 
-def parse_delete(data: bytes) -> tuple[set[str], dict[str, str]]:
-    """Return the ids that a DeleteMessageBatch answer confirms, and those that it refuses, with the reason.
+def parse_batch(data: bytes) -> tuple[set[str], dict[str, str]]:
+    """Return the ids that the answer to a batch request confirms, and those that it refuses, with the reason.
 
     An id that is in both lists is refused. Raises MalformedAnswerError where the answer is not SQS's.
     """
     try:
-        answer = _delete_decoder.decode(data)
+        answer = _batch_decoder.decode(data)
     except (ValueError, RecursionError) as error:
-        raise MalformedAnswerError("not an answer of DeleteMessageBatch") from error
+        raise MalformedAnswerError("not an answer to a batch request") from error
     confirmed = {entry.id for entry in answer.successful or ()}
     if not answer.failed:
         return confirmed, {}
@@ -190,9 +216,11 @@ def parse_delete(data: bytes) -> tuple[set[str], dict[str, str]]:
     return confirmed.difference(refused), refused
 
 
-def _checked(deliveries: Sequence[_Delivery]) -> tuple[list[Message], Mapping[str, int]]:
+def _checked(
+    deliveries: Sequence[_Delivery], attribute_names: Sequence[str]
+) -> tuple[list[Message], Mapping[str, int]]:
     messages = []
-    mismatches = 0
+    released: dict[str, int] = {}
     for delivery in deliveries:
         try:
             body = delivery.body.encode()
@@ -201,24 +229,73 @@ def _checked(deliveries: Sequence[_Delivery]) -> tuple[list[Message], Mapping[st
             body = delivery.body.encode("utf-8", "surrogatepass")
         else:
             if md5(body, usedforsecurity=False).hexdigest() != delivery.md5_of_body:
-                mismatches += 1
+                released["md5_mismatch"] = released.get("md5_mismatch", 0) + 1
                 continue
-        system, attributes = delivery.attributes, delivery.message_attributes
+        system, given = delivery.system, delivery.attributes
+        attributes, trace_parent, trace_state = NO_ATTRIBUTES, None, None
+        if given:
+            if attribute_names:
+                reason = _fault_of_attributes(given, delivery.md5_of_attributes)
+                if reason is not None:
+                    released[reason] = released.get(reason, 0) + 1
+                    continue
+                attributes = {name: text for name in attribute_names if (text := _text(given, name)) is not None}
+            trace_parent, trace_state = _text(given, "traceparent"), _text(given, "tracestate")
         messages.append(
             Message(
                 delivery.message_id,
                 delivery.receipt_handle,
                 body,
                 None if system is None else _seconds(system.sent_timestamp),
-                attributes.trace_parent.value if attributes and attributes.trace_parent else None,
-                attributes.trace_state.value if attributes and attributes.trace_state else None,
+                trace_parent,
+                trace_state,
                 None if system is None else system.aws_trace_header,
+                attributes,
             )
         )
-    return messages, {"md5_mismatch": mismatches} if mismatches else NOTHING_RELEASED
+    return messages, released or NOTHING_RELEASED
 
 
-def _parse_one_by_one(data: bytes) -> tuple[list[Message], Mapping[str, int]]:
+def md5_of_attributes(attributes: Mapping[str, tuple[str, str | bytes]]) -> str:
+    """Return the MD5 that SQS gives message attributes: by name their data type and value, text or bytes.
+
+    A receive's covers the attributes that it returns, no others.
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html#sqs-attributes-md5-message-digest-calculation
+    """
+    digest = md5(usedforsecurity=False)
+    for name, (data_type, value) in sorted(attributes.items()):
+        transport, data = (b"\x01", value.encode()) if isinstance(value, str) else (b"\x02", value)
+        for part in (name.encode(), data_type.encode()):
+            digest.update(len(part).to_bytes(4, "big") + part)
+        digest.update(transport + len(data).to_bytes(4, "big") + data)
+    return digest.hexdigest()
+
+
+def _fault_of_attributes(given: Mapping[str, _Attribute], digest: str | None) -> str | None:
+    """Return the reason for which a message's attributes can't be used, None where nothing is wrong with them."""
+    if digest is None:
+        return "malformed"
+    try:
+        values = {name: (one.data_type, _value(one)) for name, one in given.items()}
+        return None if md5_of_attributes(values) == digest else "md5_mismatch"
+    except ValueError:
+        return "malformed"
+
+
+def _value(attribute: _Attribute) -> str | bytes:
+    if attribute.text is not None:
+        return attribute.text
+    if attribute.binary is None:
+        raise ValueError("neither text nor bytes")
+    return binascii.a2b_base64(attribute.binary, strict_mode=True)
+
+
+def _text(given: Mapping[str, _Attribute], name: str) -> str | None:
+    attribute = given.get(name)
+    return None if attribute is None else attribute.text
+
+
+def _parse_one_by_one(data: bytes, attribute_names: Sequence[str]) -> tuple[list[Message], Mapping[str, int]]:
     """Parse what the fast parser refuses, so that one bad message affects none of its neighbours."""
     try:
         # An invalid byte becomes a lone surrogate, which spoils the message that holds it and no other.
@@ -228,19 +305,20 @@ def _parse_one_by_one(data: bytes) -> tuple[list[Message], Mapping[str, int]]:
             raise MalformedAnswerError("Messages is not a list")
     except (ValueError, AttributeError, RecursionError) as error:
         raise MalformedAnswerError("not an answer of ReceiveMessage") from error
-    deliveries = [delivery for entry in entries if (delivery := _delivery(entry)) is not None]
-    messages, released = _checked(deliveries)
+    needed = _REQUIRED_WITH_ATTRIBUTES if attribute_names else _REQUIRED
+    deliveries = [delivery for entry in entries if (delivery := _delivery(entry, needed)) is not None]
+    messages, released = _checked(deliveries, attribute_names)
     malformed = len(entries) - len(deliveries)
-    return messages, {**released, "malformed": malformed} if malformed else released
+    return messages, {**released, "malformed": malformed + released.get("malformed", 0)} if malformed else released
 
 
-def _delivery(entry: Any) -> _Delivery | None:  # noqa: ANN401 - whatever a JSON array can hold
+def _delivery(entry: Any, needed: Sequence[str]) -> _Delivery | None:  # noqa: ANN401 - whatever a JSON array can hold
     try:
         delivery = msgspec.convert(entry, _Delivery)
     except msgspec.ValidationError:
         try:
-            # Without the attributes: what is wrong with them does not make the message unusable.
-            delivery = msgspec.convert({name: entry[name] for name in _REQUIRED}, _Delivery)
+            # Without the rest: what is wrong with what nobody needs does not make the message unusable.
+            delivery = msgspec.convert({name: entry[name] for name in needed if name in entry}, _Delivery)
         except (msgspec.ValidationError, TypeError, LookupError):
             return None
     try:

@@ -8,15 +8,11 @@ import socket
 import struct
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
-
-from tornado.httpserver import HTTPServer
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
-    from tornado.http1connection import HTTP1ServerConnection
     from tornado.iostream import IOStream
 
 MAX_CONNECTIONS = 512
@@ -27,6 +23,10 @@ KEEP_ALIVE_SECONDS = 75.0
 """From one request to the end of the next: longer than usual scrape intervals, so that Prometheus stays connected."""
 ANSWER_SECONDS = 10.0
 """For taking an answer."""
+ANSWER_INTERVAL_SECONDS = 0.25
+"""Between two answers on one connection, so that who asks again and again does not hold up who asks now and then."""
+MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
+"""Of answers that are being sent, all clients together; clients that are sent the same share it."""
 
 
 def max_connections() -> int:
@@ -39,19 +39,23 @@ def max_connections() -> int:
 class _Client:
     close_at: float
     write_deadline: float = math.inf
+    next_answer_at: float = -math.inf
+    answer: bytes = b""
+    """What it was sent last."""
 
 
 class Clients:
     """The open connections, the one silent for longest first. Used by the server's thread alone.
 
     At the limit a newcomer takes the place of the first, so strangers who only hold connections never keep a scrape
-    out.
+    out. Likewise with the bytes of answers that are not taken: who takes none for longest loses its connection.
     """
 
     def __init__(self, limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._limit = limit
         self._monotonic = monotonic
         self._clients: dict[IOStream, _Client] = {}
+        self._last_answer = b""
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -62,11 +66,29 @@ class Clients:
             self.drop_first()
         self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
 
-    def on_request(self, stream: IOStream) -> None:
-        """Note that a whole request arrived."""
-        if self._clients.pop(stream, None) is not None:
-            now = self._monotonic()
-            self._clients[stream] = _Client(close_at=now + KEEP_ALIVE_SECONDS, write_deadline=now + ANSWER_SECONDS)
+    def on_request(self, stream: IOStream) -> float:
+        """Note that a whole request arrived; returns for how many seconds its answer has to wait."""
+        client = self._clients.pop(stream, None)
+        if client is None:
+            return 0.0
+        now = self._monotonic()
+        answer_at = max(now, client.next_answer_at)
+        self._clients[stream] = _Client(
+            close_at=now + KEEP_ALIVE_SECONDS,
+            write_deadline=now + ANSWER_SECONDS,
+            next_answer_at=answer_at + ANSWER_INTERVAL_SECONDS,
+        )
+        return answer_at - now
+
+    def on_answer(self, stream: IOStream, answer: bytes) -> None:
+        """Note what is sent to a client, and make room for it."""
+        client = self._clients.get(stream)
+        if client is None:
+            return
+        client.answer = answer
+        if answer is not self._last_answer:
+            self._last_answer = answer
+            self._bound_untaken()
 
     def on_close(self, stream: IOStream) -> None:
         """Forget a connection that was closed, by either side."""
@@ -91,25 +113,26 @@ class Clients:
         for stream in late:
             self._drop(stream)
 
+    def _bound_untaken(self) -> None:
+        untaken: dict[int, int] = {}
+        writing = []
+        for stream, client in self._clients.items():
+            if stream.writing():
+                writing.append(stream)
+                untaken[id(client.answer)] = len(client.answer)
+            elif client.answer is not self._last_answer:
+                client.answer = b""
+        writing.reverse()
+        while writing and sum(untaken.values()) > MAX_UNTAKEN_BYTES:
+            stream = writing.pop()
+            answer = self._clients[stream].answer
+            self._drop(stream)
+            if all(self._clients[other].answer is not answer for other in writing):
+                untaken.pop(id(answer), None)
+
     def _drop(self, stream: IOStream) -> None:
         del self._clients[stream]
         if stream.writing():
             # Reset it, or the kernel keeps the rest of the answer for minutes, for a client that does not take it.
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         stream.close()
-
-
-class ClientsServer(HTTPServer):
-    """Tornado's server, telling `clients` (set right after construction) who comes and who leaves."""
-
-    clients: Clients
-
-    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
-        """Take a new connection, before its TLS handshake."""
-        self.clients.on_connect(stream)
-        super().handle_stream(stream, address)
-
-    def on_close(self, server_conn: object) -> None:
-        """Forget a connection."""
-        super().on_close(server_conn)
-        self.clients.on_close(cast("HTTP1ServerConnection", server_conn).stream)

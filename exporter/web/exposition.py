@@ -1,61 +1,130 @@
-"""The registry as text: the format a scraper asked for, narrowed to the names it asked for."""
+"""The registry as text, made once for all requests that want the same."""
 
 from __future__ import annotations
 
-import re
+import asyncio
+import gzip
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from prometheus_client import Metric
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+from exporter.web.encoding import EOF, Encoder
+from exporter.web.negotiation import Kind, choose_format
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from prometheus_client import CollectorRegistry
+    from prometheus_client.registry import Collector
 
-_KNOWN_FORMAT = re.compile(
-    r"\s*(application/openmetrics-text(\s*;\s*version=1\.0\.0)?|text/plain\s*;\s*version=(0\.0\.4|1\.0\.0))"
-    r"(\s*;\s*(q|escaping|charset)=[A-Za-z0-9.-]*)*\s*"
-)
+    from exporter.web.negotiation import Format
+
+MAX_AGE_SECONDS = 1.0
+"""What is shown is never older."""
+USES_OF_TIME = 10
+"""An exposition is shown for so many times what it took to make, so that making takes at most a tenth of the time."""
+MAX_KEPT = 16
+"""Expositions that are remembered at once, by format and names."""
+GZIP_LEVEL = 1
+"""A tenth of the CPU of the default, for an answer that is a tenth larger."""
 
 
-class Exposition(NamedTuple):
-    """An answer to a scrape; `content_type` names the format, and Prometheus believes it."""
+class Wanted(NamedTuple):
+    """What a request asks for; requests that ask for the same share an exposition."""
+
+    format: Format
+    names: frozenset[str] = frozenset()
+    """Of `?name[]=`; none means everything."""
+
+
+@dataclass(slots=True)
+class Exposition:
+    """A registry's samples as text, as of one moment. `content_type` names the format, and Prometheus believes it."""
 
     content_type: str
     body: bytes
+    _packed: bytes | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def packed(self) -> bytes:
+        """The body with gzip, compressed once."""
+        if self._packed is None:
+            self._packed = gzip.compress(self.body, GZIP_LEVEL)
+        return self._packed
+
+
+class _Made(NamedTuple):
+    began_at: float
+    usable_until: float
+    exposition: Exposition
+
+
+class Expositions:
+    """Makes expositions on the event loop, in slices, each once for all who ask while it is made or soon after."""
+
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        created_timestamps: bool,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._registry = registry
+        self._created_timestamps = created_timestamps
+        self._monotonic = monotonic
+        self._made: dict[Wanted, _Made] = {}
+        self._making: dict[Wanted, tuple[float, asyncio.Task[Exposition]]] = {}
+
+    def __len__(self) -> int:
+        """How many are remembered."""
+        return len(self._made)
+
+    async def get(self, wanted: Wanted) -> Exposition:
+        """Return an exposition that is at most a second old. What a collector raises, this raises."""
+        now = self._monotonic()
+        made = self._made.get(wanted)
+        if made is not None and now < made.usable_until:
+            return made.exposition
+        began_at, task = self._making.get(wanted, (0.0, None))
+        if task is None or now - began_at >= MAX_AGE_SECONDS:
+            task = asyncio.get_running_loop().create_task(self._make(wanted, now))
+            self._making[wanted] = now, task
+        return await asyncio.shield(task)
+
+    async def _make(self, wanted: Wanted, began_at: float) -> Exposition:
+        try:
+            parts = []
+            for part in encoded(self._registry, wanted, created_timestamps=self._created_timestamps):
+                parts.append(part)
+                await asyncio.sleep(0)
+        finally:
+            if self._making.get(wanted, (None,))[0] == began_at:
+                del self._making[wanted]
+        exposition = Exposition(wanted.format.content_type, b"".join(parts))
+        ended_at = self._monotonic()
+        usable = min(MAX_AGE_SECONDS, USES_OF_TIME * (ended_at - began_at))
+        self._forget(ended_at)
+        self._made[wanted] = _Made(began_at, began_at + usable, exposition)
+        return exposition
+
+    def _forget(self, now: float) -> None:
+        for wanted, made in list(self._made.items()):
+            if now >= made.usable_until or len(self._made) >= MAX_KEPT:
+                del self._made[wanted]
 
 
 def expose(registry: CollectorRegistry, accept: str, names: Sequence[str], *, created_timestamps: bool) -> Exposition:
-    """Collect and encode what the `Accept` header and the `name[]` parameters ask for; no names means everything.
-
-    https://prometheus.io/docs/instrumenting/content_negotiation/
-    """
-    encode, content_type = choose_encoder(_known_formats(accept))
-    source: Collector = registry.restricted_registry(names) if names else registry
-    if not (created_timestamps and content_type.startswith("application/openmetrics-text")):
-        source = _WithoutCreated(source)
-    return Exposition(content_type, encode(source))
+    """Collect and encode at once what an `Accept` header and `?name[]=` parameters ask for."""
+    wanted = Wanted(choose_format(accept), frozenset(names))
+    body = b"".join(encoded(registry, wanted, created_timestamps=created_timestamps))
+    return Exposition(wanted.format.content_type, body)
 
 
-def _known_formats(accept: str) -> str:
-    """Drop what a stranger may make up: the encoders fail on some version numbers and repeat the others."""
-    return ",".join(offer for offer in accept.split(",") if _KNOWN_FORMAT.fullmatch(offer))
-
-
-class _WithoutCreated(Collector):
-    """Leaves out `_created`, which a default Prometheus stores as one more series for every counter."""
-
-    def __init__(self, source: Collector) -> None:
-        self._source = source
-
-    def collect(self) -> Iterable[Metric]:
-        for family in self._source.collect():
-            created = f"{family.name}_created"
-            if any(sample.name == created for sample in family.samples):
-                trimmed = Metric(family.name, family.documentation, family.type)
-                trimmed.samples = [sample for sample in family.samples if sample.name != created]
-                yield trimmed
-            else:
-                yield family
+def encoded(registry: CollectorRegistry, wanted: Wanted, *, created_timestamps: bool) -> Iterator[bytes]:
+    """Collect and encode, giving the text in slices that take about a millisecond each."""
+    source: Collector = registry.restricted_registry(wanted.names) if wanted.names else registry
+    encoder = Encoder(wanted.format, created_timestamps=created_timestamps)
+    for family in source.collect():
+        yield from encoder.encode(family)
+    if wanted.format.kind is Kind.OPENMETRICS:
+        yield EOF

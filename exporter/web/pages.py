@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-import gzip
 import traceback
 from dataclasses import dataclass, field
 from html import escape
 from logging import getLogger
-from typing import TYPE_CHECKING, cast
-
-from prometheus_client.exposition import gzip_accepted
-from tornado.web import HTTPError, RequestHandler
+from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from exporter.telemetry.logs import LogRateLimiter
-from exporter.web.exposition import expose
+from exporter.web.exposition import Wanted
+from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.passwords import Passwords, TooManyChecksError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from types import TracebackType
-    from typing import Any
+    from collections.abc import Callable, Mapping
 
-    from prometheus_client import CollectorRegistry
-    from tornado.http1connection import HTTP1Connection
-
-    from exporter.web.clients import Clients
     from exporter.web.config import WebConfig
+    from exporter.web.exposition import Expositions
 
 log = getLogger("exporter.web")
 
@@ -36,9 +29,7 @@ HEADERS = {
     ),
     "Cache-Control": "no-store",
 }
-GZIP_LEVEL = 1
-"""A tenth of the CPU of the default, for an answer that is a tenth larger."""
-
+TEXT = "text/plain; charset=utf-8"
 SENTENCES = {
     400: "This request is not understood.",
     401: "A user and a password are needed.",
@@ -48,10 +39,12 @@ SENTENCES = {
     500: "This failed; the exporter's log says why.",
 }
 ERROR_HEADERS = {
-    401: ("WWW-Authenticate", 'Basic realm="sqs-event-exporter", charset="UTF-8"'),
-    405: ("Allow", "GET, HEAD"),
-    429: ("Retry-After", "1"),
+    401: {"WWW-Authenticate": 'Basic realm="sqs-event-exporter", charset="UTF-8"'},
+    405: {"Allow": "GET, HEAD"},
+    429: {"Retry-After": "1"},
 }
+MAX_NAMES = 100
+"""`?name[]=` parameters of one request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,152 +57,147 @@ class LandingPage:
     """A sentence."""
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A whole request; its body, if it has one, is nothing to us. Header names are as `headers` takes them."""
+
+    method: str
+    target: str
+    """A path with its query, or an absolute URI: https://www.rfc-editor.org/rfc/rfc9112.html#name-request-target"""
+    headers: Mapping[str, str]
+    address: str
+    """Of the client."""
+
+
+class Answer(NamedTuple):
+    """Status, headers and body."""
+
+    status: int
+    body: bytes
+    content_type: str = TEXT
+    headers: Mapping[str, str] = {}
+
+
 @dataclass(slots=True)
 class Site:
-    """All that the pages show. `config` is replaced when it is renewed."""
+    """All pages, and what they show. `config` is replaced when it is renewed."""
 
-    registry: CollectorRegistry
+    expositions: Expositions
     telemetry_path: str
-    created_timestamps: bool
     healthy: Callable[[], bool]
     ready: Callable[[], str | None]
     page: Callable[[], LandingPage]
     config: WebConfig
-    clients: Clients
     passwords: Passwords = field(default_factory=Passwords)
     log_rate_limiter: LogRateLimiter = field(default_factory=LogRateLimiter)
 
-
-class Page(RequestHandler):
-    """What all answers have in common. As it is, it answers 404."""
-
-    SUPPORTED_METHODS = ("GET", "HEAD")
-
     @property
-    def site(self) -> Site:
-        """What is shown."""
-        return cast("Site", self.settings["site"])
+    def headers(self) -> dict[str, str]:
+        """Of every answer; those of the configuration file win, and an empty one is left out."""
+        return {name: value for name, value in {**HEADERS, **self.config.headers}.items() if value}
 
-    def initialize(self) -> None:
-        """Note that the client sent a whole request."""
-        self.site.clients.on_request(cast("HTTP1Connection", self.request.connection).stream)
-
-    def set_default_headers(self) -> None:
-        """Set the headers of every answer; those of the configuration file win, and an empty one is left out."""
-        self.clear_header("Server")
-        for name, value in {**HEADERS, **self.site.config.headers}.items():
-            if value:
-                self.set_header(name, value)
-
-    async def prepare(self) -> None:
-        """Let in who may read."""
-        users = self.site.config.users
-        if not users:
-            return
+    async def answer(self, request: Request) -> Answer:
+        """Answer who may read; a failure of ours is an answer too, and a line in the log."""
         try:
-            right = await self.site.passwords.are_right(self.request.headers.get("Authorization", ""), users)
+            status = await self._turned_away(request)
+            return await self._page(request) if status is None else _error(status)
+        except Exception as error:  # noqa: BLE001 - whatever a page raises
+            self._log(request, error)
+            return _error(500)
+
+    async def _turned_away(self, request: Request) -> int | None:
+        """Return the status for who may not read or may not do that; None for the others."""
+        if request.method not in {"GET", "HEAD"}:
+            return 405
+        users = self.config.users
+        if not users:
+            return None
+        try:
+            right = await self.passwords.are_right(request.headers.get("Authorization", ""), users)
         except TooManyChecksError:
-            raise HTTPError(429) from None
-        if not right:
-            raise HTTPError(401)
+            return 429
+        return None if right else 401
 
-    def get(self) -> None:
-        """Answer."""
-        raise HTTPError(404)
+    async def _page(self, request: Request) -> Answer:
+        path, query = _path_and_query(request.target)
+        if path == self.telemetry_path:
+            return await self._metrics(request, query)
+        if path == "/-/healthy":
+            return self._healthy()
+        if path == "/-/ready":
+            return self._ready()
+        if path == "/":
+            return self._landing_page()
+        return _error(404)
 
-    def head(self) -> None:
-        """Answer like GET; the body is left out on the way."""
-        self.get()
+    async def _metrics(self, request: Request, query: str) -> Answer:
+        try:
+            names = parse_qs(query, errors="strict", max_num_fields=MAX_NAMES).get("name[]", ())
+        except ValueError:
+            return _error(400)
+        wanted = Wanted(choose_format(request.headers.get("Accept", "")), frozenset(names))
+        exposition = await self.expositions.get(wanted)
+        headers = {"Vary": "Accept, Accept-Encoding"}
+        if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            return Answer(200, exposition.body, exposition.content_type, headers)
+        return Answer(200, exposition.packed, exposition.content_type, {**headers, "Content-Encoding": "gzip"})
 
-    def compute_etag(self) -> None:
-        """Nothing here is worth caching."""
+    def _healthy(self) -> Answer:
+        if self.healthy():
+            return _sentence(200, "Healthy.")
+        return _sentence(503, "Not healthy: the loop has not turned for a minute.")
 
-    def answer(self, text: str) -> None:
-        """Answer with a line of plain text."""
-        self.set_header("Content-Type", "text/plain; charset=utf-8")
-        self.finish(f"{text}\n")
+    def _ready(self) -> Answer:
+        why_not = self.ready()
+        return _sentence(200, "Ready.") if why_not is None else _sentence(503, why_not)
 
-    def write_error(self, status_code: int, **_kwargs: Any) -> None:  # noqa: ANN401 - Tornado's signature
-        """Answer with a sentence instead of a page."""
-        if status_code in ERROR_HEADERS:
-            self.set_header(*ERROR_HEADERS[status_code])
-        self.answer(SENTENCES.get(status_code, self._reason))
+    def _landing_page(self) -> Answer:
+        page = self.page()
+        links = (self.telemetry_path, "/-/healthy", "/-/ready")
+        text = TEMPLATE.format(
+            version=escape(page.version),
+            queues="".join(f"<li>{escape(queue)}</li>" for queue in page.queues),
+            state=escape(page.state),
+            links="".join(f'<li><a href="{escape(link)}">{escape(link)}</a></li>' for link in links),
+        )
+        return Answer(200, text.encode(), "text/html; charset=utf-8")
 
-    def log_exception(
-        self, typ: type[BaseException] | None, value: BaseException | None, tb: TracebackType | None
-    ) -> None:
-        """Log a failure of ours in one line, and a stranger's not at all."""
-        if typ is None or isinstance(value, HTTPError) or not self.site.log_rate_limiter.allow("page"):
+    def _log(self, request: Request, error: Exception) -> None:
+        """Log a failure of ours in one line."""
+        if not self.log_rate_limiter.allow("page"):
             return
-        frames = traceback.extract_tb(tb)
+        frames = traceback.extract_tb(error.__traceback__)
         log.error(
             "page failed",
             extra={
-                "path": self.request.path[:80],
-                "error": f"{typ.__name__}: {str(next(iter(value.args), '')) if value else ''}"[:200],
+                "path": request.target[:80],
+                "error": f"{type(error).__name__}: {next(iter(error.args), '')}"[:200],
                 "at": f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "",
-                **self.site.log_rate_limiter.suppressed("page"),
+                **self.log_rate_limiter.suppressed("page"),
             },
         )
 
 
-class MetricsPage(Page):
-    """The exposition."""
-
-    def get(self) -> None:
-        """Answer a scrape."""
-        names = self.get_query_arguments("name[]", strip=False)
-        exposition = expose(
-            self.site.registry,
-            self.request.headers.get("Accept", ""),
-            names,
-            created_timestamps=self.site.created_timestamps,
-        )
-        self.set_header("Content-Type", exposition.content_type)
-        self.set_header("Vary", "Accept, Accept-Encoding")
-        if gzip_accepted(self.request.headers.get("Accept-Encoding", "")):
-            self.set_header("Content-Encoding", "gzip")
-            self.finish(gzip.compress(exposition.body, GZIP_LEVEL))
-        else:
-            self.finish(exposition.body)
+def _path_and_query(target: str) -> tuple[str, str]:
+    """Split a request's target; of an absolute URI, as proxies send it, only path and query count."""
+    if not target.startswith("/"):
+        try:
+            parts = urlsplit(target)
+        except ValueError:
+            return "", ""
+        if parts.scheme not in {"http", "https"}:
+            return "", ""
+        return unquote(parts.path or "/"), parts.query
+    path, _, query = target.partition("?")
+    return unquote(path), query
 
 
-class HealthyPage(Page):
-    """Whether the process works: a restart would help where it does not."""
-
-    def get(self) -> None:
-        """Answer 200 or 503, and a sentence."""
-        healthy = self.site.healthy()
-        self.set_status(200 if healthy else 503)
-        self.answer("Healthy." if healthy else "Not healthy: the loop has not turned for a minute.")
+def _sentence(status: int, text: str) -> Answer:
+    return Answer(status, f"{text}\n".encode())
 
 
-class ReadyPage(Page):
-    """Whether it does its job."""
-
-    def get(self) -> None:
-        """Answer 200 or 503, and a sentence."""
-        why_not = self.site.ready()
-        self.set_status(200 if why_not is None else 503)
-        self.answer("Ready." if why_not is None else why_not)
-
-
-class RootPage(Page):
-    """The landing page."""
-
-    def get(self) -> None:
-        """Answer with name, version, queues, state and links."""
-        page = self.site.page()
-        links = (self.site.telemetry_path, "/-/healthy", "/-/ready")
-        self.set_header("Content-Type", "text/html; charset=utf-8")
-        self.finish(
-            TEMPLATE.format(
-                version=escape(page.version),
-                queues="".join(f"<li>{escape(queue)}</li>" for queue in page.queues),
-                state=escape(page.state),
-                links="".join(f'<li><a href="{escape(link)}">{escape(link)}</a></li>' for link in links),
-            )
-        )
+def _error(status: int) -> Answer:
+    return Answer(status, f"{SENTENCES[status]}\n".encode(), headers=ERROR_HEADERS.get(status, {}))
 
 
 TEMPLATE = """<!DOCTYPE html>

@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
-import re
 import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
-from tornado.web import Application
-
 from exporter.errors import ExporterError, WrongSettingError
-from exporter.web.clients import ANSWER_SECONDS, KEEP_ALIVE_SECONDS, Clients, ClientsServer, max_connections
+from exporter.web.clients import ANSWER_SECONDS, KEEP_ALIVE_SECONDS, Clients, max_connections
 from exporter.web.config import WebConfig, read_web_config
-from exporter.web.pages import HealthyPage, LandingPage, MetricsPage, Page, ReadyPage, RootPage, Site
+from exporter.web.exposition import Expositions
+from exporter.web.http import ClientsServer, Requests
+from exporter.web.pacing import PacedSelector
+from exporter.web.pages import LandingPage, Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,6 +33,10 @@ MAX_HEADER_BYTES = 16 * 1024
 MAX_BODY_BYTES = 1024
 """No request has a use for a body; a small one still gets the answer that says so."""
 CHUNK_BYTES = 16 * 1024
+SEND_BUFFER_BYTES = 64 * 1024
+"""Of each connection in the kernel, which takes as much again for its own bookkeeping."""
+RECEIVE_BUFFER_BYTES = 16 * 1024
+"""The largest request."""
 ROUND_SECONDS = 1.0
 """How often late clients are dropped and renewed certificates looked for."""
 START_SECONDS = 10.0
@@ -62,17 +66,16 @@ class WebServer:
         self._host = host
         self._port = port
         self._site = Site(
-            registry=registry,
+            expositions=Expositions(registry, created_timestamps=created_timestamps),
             telemetry_path=telemetry_path,
-            created_timestamps=created_timestamps,
             healthy=healthy,
             ready=ready,
             page=page,
             config=web_config or WebConfig(path=""),
-            clients=Clients(max_connections()),
         )
+        self._clients = Clients(max_connections())
         self._sockets: list[socket.socket] = []
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), name="web", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._started = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
@@ -90,6 +93,11 @@ class WebServer:
         host = f"[{self._host}]" if ":" in self._host else self._host or "localhost"
         return f"{scheme}://{host}:{self.port}"
 
+    @property
+    def running(self) -> bool:
+        """Whether its thread runs."""
+        return self._thread.is_alive()
+
     def start(self) -> None:
         """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had."""
         self._sockets = _listen(self._host, self._port)
@@ -101,15 +109,19 @@ class WebServer:
 
     def stop(self) -> None:
         """Close the address and all connections. Takes less than a second, whatever clients do; safe to call twice."""
-        if self._loop is not None and self._thread.is_alive():
+        if self._loop is not None and self.running:
             self._loop.call_soon_threadsafe(self._stopping.set)
             self._thread.join(2 * STOP_SECONDS)
+
+    def _run(self) -> None:
+        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
+            runner.run(self._serve())
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._survive)
         server = ClientsServer(
-            self._application(),
+            Requests(self._site, self._clients),
             ssl_options=self._site.config.ssl_context,
             idle_connection_timeout=KEEP_ALIVE_SECONDS,
             body_timeout=ANSWER_SECONDS,
@@ -118,7 +130,7 @@ class WebServer:
             max_buffer_size=2 * (MAX_HEADER_BYTES + CHUNK_BYTES),
             chunk_size=CHUNK_BYTES,
         )
-        server.clients = self._site.clients
+        server.clients = self._clients
         server.add_sockets(self._sockets)
         self._started.set()
         while not self._stopping.is_set():
@@ -126,7 +138,7 @@ class WebServer:
                 async with asyncio.timeout(ROUND_SECONDS):
                     await self._stopping.wait()
             except TimeoutError:
-                self._site.clients.drop_late()
+                self._clients.drop_late()
                 self._renew(server)
         server.stop()
         self._site.passwords.close()
@@ -135,20 +147,6 @@ class WebServer:
                 await server.close_all_connections()
         except TimeoutError:
             log.debug("connections were still open at the end")
-
-    def _application(self) -> Application:
-        pages: list[tuple[str, type[Page]]] = [
-            (self._site.telemetry_path, MetricsPage),
-            ("/-/healthy", HealthyPage),
-            ("/-/ready", ReadyPage),
-            ("/", RootPage),
-        ]
-        return Application(
-            [(re.escape(path), page) for path, page in pages],
-            default_handler_class=Page,
-            log_function=lambda _page: None,
-            site=self._site,
-        )
 
     def _renew(self, server: ClientsServer) -> None:
         """Take up a changed configuration or certificate. What is wrong is logged once and the old stays in use."""
@@ -178,7 +176,7 @@ class WebServer:
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
             # A connection that can't be accepted keeps the loop spinning; make room, or wait for others to.
-            if not self._site.clients.drop_first():
+            if not self._clients.drop_first():
                 time.sleep(0.05)
         elif self._site.log_rate_limiter.allow("loop"):
             what = f"{type(error).__name__}: {error}" if error else str(context.get("message"))
@@ -217,6 +215,9 @@ def _bound(family: int, kind: int, protocol: int, address: tuple[Any, ...]) -> s
     try:
         one.settimeout(0)
         one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit these. Without them the kernel keeps up to 10 MB for each client that takes no answers.
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
         if family == socket.AF_INET6:
             one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         one.bind(address)

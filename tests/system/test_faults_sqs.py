@@ -24,7 +24,7 @@ from outages import (
 )
 
 from exporter.consumer.deletions import Deletions
-from exporter.sqs.calls import Deletion
+from exporter.sqs.answers import Deletion
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -60,7 +60,7 @@ def send(sqs: FakeSqs, outcomes: list[tuple[bytes, Event | str]], expected: Expe
         sqs.send(raw=list(chain.from_iterable((literal(body), literal(NEIGHBOUR)) for body, _ in some)))
         for _, outcome in some:
             expected.add(outcome)
-            expected.add(Event("neighbour", NANO // 10, None))
+            expected.add(Event(("neighbour",), NANO // 10, None))
 
 
 def log_is_sound(exporter: ExporterProcess) -> None:

@@ -36,7 +36,7 @@ path, per_commit, minutes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 now = 1_700_000_000.0
 ledger = SqliteLedger(path, queue_name="orders", wall_clock=lambda: now, monotonic=lambda: now)
 ledger.bind(QueueIdentity("orders", "arn:aws:sqs:eu-central-1:123456789012:orders", 30, 345_600))
-event, bytes_of = Event("purchase", 12_550_000_000, 5.0), random.Random(1).randbytes
+event, bytes_of = Event(("purchase",), 12_550_000_000, 5.0), random.Random(1).randbytes
 before = resident_bytes()
 most = [0, 0, 0]
 for commit in range(minutes * 60 * 100 // per_commit):

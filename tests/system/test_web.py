@@ -188,6 +188,31 @@ def test_gzip_is_used_where_it_is_accepted() -> None:
     assert packed.text == plain.text
 
 
+def test_gzip_that_is_refused_is_not_used() -> None:
+    """A q of 0 says no."""
+    with serving() as server:
+        assert "Content-Encoding" not in ask(server, Accept_Encoding="gzip;q=0, identity").headers
+
+
+@pytest.mark.parametrize("target", ["http://other.example:80/metrics?name[]=apples_total", "https://127.0.0.1/metrics"])
+def test_an_absolute_uri_is_served_like_its_path(target: str) -> None:
+    """Proxies send it.
+
+    Servers have to take it: https://www.rfc-editor.org/rfc/rfc9112.html#name-absolute-form
+    """
+    with serving() as server:
+        answer = ask(server, target)
+    assert (answer.status, "apples_total 3.0" in answer.text) == (200, True)
+
+
+@pytest.mark.parametrize("target", ["ftp://127.0.0.1/metrics", "metrics", "*", "http://[", "127.0.0.1:80"])
+def test_a_target_that_is_neither_path_nor_uri_is_nothing(target: str) -> None:
+    """It is answered like everything else that is not there."""
+    with serving() as server, connected(server) as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert connection.recv(4096).startswith(b"HTTP/1.1 404")
+
+
 def test_only_the_names_asked_for_are_shown() -> None:
     """`?name[]=` narrows; a name that nobody has gives an empty, valid answer."""
     registry = registry_of_one()

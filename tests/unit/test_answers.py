@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.sqs import REASONS
-from exporter.sqs.answers import Deletion, MalformedAnswerError, Message, parse_delete, parse_receive
+from exporter.sqs.answers import Deletion, MalformedAnswerError, Message, parse_batch, parse_receive
 from exporter.sqs.reasons import codes_and_message, reason_of_error
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
@@ -187,7 +187,7 @@ def test_a_receive_parses_or_is_malformed(data: bytes) -> None:
 def test_a_delete_parses_or_is_malformed(data: bytes) -> None:
     """Whatever bytes come, nothing else is raised."""
     try:
-        parse_delete(data)
+        parse_batch(data)
     except MalformedAnswerError:
         return
 
@@ -205,20 +205,20 @@ def test_a_delete_confirms_what_it_names_and_nothing_else() -> None:
             ],
         }
     ).encode()
-    assert parse_delete(data) == ({"0", "99"}, {"1": "request", "2": "server", "3": "server", "4": "request"})
+    assert parse_batch(data) == ({"0", "99"}, {"1": "request", "2": "server", "3": "server", "4": "request"})
 
 
 @pytest.mark.parametrize("data", [b"{}", b'{"Successful": null, "Failed": null}', b'{"Successful": []}'])
 def test_a_delete_that_names_nothing_confirms_nothing(data: bytes) -> None:
     """The absence of failures is no success."""
-    assert parse_delete(data) == (set(), {})
+    assert parse_batch(data) == (set(), {})
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"Successful": [{"Id": 0}]}', b'{"Successful": [{"Id":"0"}'])
 def test_a_delete_that_is_not_well_formed_is_malformed(data: bytes) -> None:
     """It confirms nothing either."""
     with pytest.raises(MalformedAnswerError):
-        parse_delete(data)
+        parse_batch(data)
 
 
 def test_neither_bodies_nor_handles_are_shown() -> None:

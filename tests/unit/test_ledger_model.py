@@ -35,11 +35,11 @@ QUEUE = QueueIdentity("orders", "arn:aws:sqs:eu-central-1:1:orders", VISIBILITY_
 
 IDS = [number.to_bytes(16, "big") for number in range(25)]
 OUTCOMES: list[Event | str] = [
-    Event("shown", 10**24 + 1, 1.0),
-    Event("a", -3, None),
-    Event("b", 10**8, 3.0),
-    Event("c", -(10**23), 2.0),
-    Event("d", 0, 9.0),
+    Event(("shown",), 10**24 + 1, 1.0),
+    Event(("a",), -3, None),
+    Event(("b",), 10**8, 3.0),
+    Event(("c",), -(10**23), 2.0),
+    Event(("d",), 0, 9.0),
     "invalid_json",
     "too_large",
 ]

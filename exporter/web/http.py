@@ -1,0 +1,124 @@
+"""Tornado's HTTP server with our pages behind it: one answer at a time for each connection."""
+
+from __future__ import annotations
+
+import asyncio
+from http import HTTPStatus
+from typing import TYPE_CHECKING, cast
+
+from tornado.httpserver import HTTPServer
+from tornado.httputil import (
+    HTTPHeaders,
+    HTTPInputError,
+    HTTPMessageDelegate,
+    HTTPServerConnectionDelegate,
+    RequestStartLine,
+    ResponseStartLine,
+)
+
+from exporter.web.pages import Request
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    from tornado.http1connection import HTTP1Connection, HTTP1ServerConnection
+    from tornado.httputil import HTTPConnection
+    from tornado.iostream import IOStream
+
+    from exporter.web.clients import Clients
+    from exporter.web.pages import Site
+
+COPIED_BYTES = 32 * 1024
+"""Larger bodies are sent as they are, without a copy for each client: many clients share one exposition."""
+REASONS = {status.value: status.phrase for status in HTTPStatus}
+
+
+class ClientsServer(HTTPServer):
+    """Tornado's server, telling `clients` (set right after construction) who comes and who leaves."""
+
+    clients: Clients
+
+    def handle_stream(self, stream: IOStream, address: tuple[Any, ...]) -> None:
+        """Take a new connection, before its TLS handshake."""
+        self.clients.on_connect(stream)
+        super().handle_stream(stream, address)
+
+    def on_close(self, server_conn: object) -> None:
+        """Forget a connection."""
+        super().on_close(server_conn)
+        self.clients.on_close(cast("HTTP1ServerConnection", server_conn).stream)
+
+
+class Requests(HTTPServerConnectionDelegate):
+    """Answers requests with the site's pages."""
+
+    def __init__(self, site: Site, clients: Clients) -> None:
+        self._site = site
+        self._clients = clients
+        self._answering: set[asyncio.Task[None]] = set()
+
+    def start_request(self, _server_conn: object, request_conn: HTTPConnection) -> HTTPMessageDelegate:
+        """Take the beginning of a request."""
+        return _Request(self, cast("HTTP1Connection", request_conn))
+
+    def begin(self, request: Request, connection: HTTP1Connection) -> asyncio.Task[None]:
+        """Answer a whole request, not before other connections had their turn: it may be one of many pipelined."""
+        task = asyncio.get_running_loop().create_task(self._answer(request, connection))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+        return task
+
+    async def _answer(self, request: Request, connection: HTTP1Connection) -> None:
+        wait_seconds = self._clients.on_request(connection.stream)
+        if wait_seconds:
+            await asyncio.sleep(wait_seconds)
+        answer = await self._site.answer(request)
+        if connection.stream.closed():
+            return
+        headers = HTTPHeaders({**self._site.headers, **answer.headers})
+        headers["Content-Type"] = answer.content_type
+        headers["Content-Length"] = str(len(answer.body))
+        start_line = ResponseStartLine("HTTP/1.1", answer.status, REASONS[answer.status])
+        body = b"" if request.method == "HEAD" else answer.body
+        self._clients.on_answer(connection.stream, body)
+        if len(body) <= COPIED_BYTES:
+            connection.write_headers(start_line, headers, body)
+        else:
+            connection.write_headers(start_line, headers)
+            connection.write(body)
+        connection.finish()
+
+
+class _Request(HTTPMessageDelegate):
+    """One request while it comes in."""
+
+    def __init__(self, requests: Requests, connection: HTTP1Connection) -> None:
+        self._requests = requests
+        self._connection = connection
+        self._request: Request | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
+        """Take the request line and the headers."""
+        if self._connection.stream.closed():
+            # Tornado would go on with the requests that came before the end, for nobody.
+            raise HTTPInputError("closed")
+        line = cast("RequestStartLine", start_line)
+        # https://www.rfc-editor.org/rfc/rfc9112.html#section-3.2-6: a request without one Host is a bad one.
+        if line.version != "HTTP/1.0" and len(headers.get_list("Host")) != 1:
+            raise HTTPInputError("Host")
+        address = str(self._connection.context.remote_ip)  # type: ignore[attr-defined] # Tornado says only object
+        self._request = Request(line.method, line.path, headers, address)
+
+    def data_received(self, chunk: bytes) -> None:
+        """Leave a part of the body unread."""
+
+    def finish(self) -> None:
+        """Answer: the request is whole."""
+        if self._request is not None:
+            self._task = self._requests.begin(self._request, self._connection)
+
+    def on_connection_close(self) -> None:
+        """Give up: the client has gone."""
+        if self._task is not None:
+            self._task.cancel()

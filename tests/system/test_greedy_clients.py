@@ -1,0 +1,192 @@
+"""Clients that ask for more than they need, or take nothing of what they asked for: what they cost the others.
+
+benchmarks/greedy_clients.py measures it beside a busy consumer.
+"""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from programs import path_of
+from prometheus_client import CollectorRegistry, Counter
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+from test_web import PATIENCE_SECONDS, ask, connected, serving, wait_until
+
+from exporter.web import clients as web_clients
+from exporter.web import server as web
+from exporter.web.clients import Clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import pytest
+    from prometheus_client import Metric
+
+REQUEST = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n"
+BUFFERS_BYTES = 2 * (web.SEND_BUFFER_BYTES + web.RECEIVE_BUFFER_BYTES) + 65_536
+"""And one segment, which may go beyond. Linux doubles what is asked for, for its own bookkeeping: https://man7.org/linux/man-pages/man7/socket.7.html"""
+
+
+class Large(Collector):
+    """An exposition of about a megabyte that is another one at each collection."""
+
+    def __init__(self) -> None:
+        self.collected = 0
+
+    def collect(self) -> Iterable[Metric]:
+        """Give it."""
+        self.collected += 1
+        family = GaugeMetricFamily("large", "L.", labels=("name",))
+        for n in range(50):
+            family.add_metric((f"{n}" * 10_000,), self.collected)
+        yield family
+
+
+def large_registry() -> CollectorRegistry:
+    """Make a registry of it."""
+    registry = CollectorRegistry()
+    registry.register(Large())
+    return registry
+
+
+def kernel_bytes(port: int) -> list[int]:
+    """Return what the kernel keeps for each of the server's connections: received, to be sent, set aside."""
+    command = [path_of("ss", "iproute2"), "-tmnH", "state", "established", "sport", "=", f":{port}"]
+    listed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return [
+        sum(int(size) for size in re.findall(r"[(,][rwf](\d+)", line))
+        for line in listed.splitlines()
+        if "skmem" in line
+    ]
+
+
+def resident_bytes() -> int:
+    """Return the resident memory of this process, in which the server runs."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def test_pipelined_requests_take_turns_with_other_connections() -> None:
+    """A connection that sends 300 requests at once gets its answers one at a time; a scrape beside it comes first."""
+    with serving() as server, connected(server) as greedy:
+        greedy.sendall(REQUEST * 300)
+        assert greedy.recv(65536).count(b"HTTP/1.1 200 OK") == 1
+        began = time.monotonic()
+        assert ask(server).status == 200
+        assert time.monotonic() - began < 1
+        assert greedy.recv(65536).count(b"HTTP/1.1 200 OK") == 1
+
+
+def test_parallel_scrapes_share_an_exposition() -> None:
+    """Two hundred scrapes at once cost a few collections, and all are answered."""
+    large = Large()
+    registry = CollectorRegistry()
+    registry.register(large)
+    with serving(registry) as server, ExitStack() as stack:
+        clients = [stack.enter_context(connected(server)) for _ in range(200)]
+        for client in clients:
+            client.sendall(REQUEST.replace(b"\r\n\r\n", b"\r\nAccept-Encoding: gzip\r\n\r\n"))
+        assert {client.recv(15) for client in clients} == {b"HTTP/1.1 200 OK"}
+        assert large.collected < 50
+
+
+def test_deaf_clients_cost_a_bounded_amount_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's buffers are small, and answers that are not taken are dropped where there are too many of them."""
+    monkeypatch.setattr(web_clients, "MAX_UNTAKEN_BYTES", 8_000_000)
+    monkeypatch.setattr(web_clients, "ANSWER_SECONDS", 3600.0)
+    with serving(large_registry()) as server, ExitStack() as stack:
+        ask(server)
+        before = resident_bytes()
+        for n in range(200):
+            stack.enter_context(connected(server)).sendall(REQUEST)
+            if not n % 10:
+                assert ask(server).status == 200
+        assert resident_bytes() - before < 100_000_000
+        kept = kernel_bytes(server.port)
+        assert 0 < max(kept) <= BUFFERS_BYTES
+
+
+class FakeStream:
+    """A connection on which an answer is being sent, or not."""
+
+    def __init__(self, *, deaf: bool = True) -> None:
+        self.deaf = deaf
+        self.closed = False
+        self.socket = self
+
+    def setsockopt(self, *_: object) -> None:
+        """Take a socket's option."""
+
+    def writing(self) -> bool:
+        """Whether it is."""
+        return self.deaf
+
+    def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+def answered(clients: Clients, answer: bytes, **settings: Any) -> FakeStream:  # noqa: ANN401 - as FakeStream takes them
+    """Let a client come, ask and be sent the answer."""
+    stream: Any = FakeStream(**settings)
+    clients.on_connect(stream)
+    clients.on_request(stream)
+    clients.on_answer(stream, answer)
+    assert isinstance(stream, FakeStream)
+    return stream
+
+
+def test_who_takes_no_answer_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes that several clients are sent count once, and those of clients that took them not at all."""
+    monkeypatch.setattr(web_clients, "MAX_UNTAKEN_BYTES", 25)
+    clients = Clients(10)
+    shared, second, third = b"a" * 10, b"b" * 10, b"c" * 10
+    deaf = [answered(clients, shared), answered(clients, shared), answered(clients, second)]
+    quick = answered(clients, third, deaf=False)
+    assert not any(stream.closed for stream in (*deaf, quick))
+    deaf.append(answered(clients, third))
+    answered(clients, b"d", deaf=False)
+    assert [stream.closed for stream in deaf] == [True, True, False, False]
+    assert not quick.closed
+    assert len(clients) == 4
+
+
+def test_an_answer_waits_where_the_last_on_its_connection_was_just_now() -> None:
+    """The first comes at once, as does any that is asked for now and then."""
+    now = [0.0]
+    clients = Clients(10, monotonic=lambda: now[0])
+    stream: Any = FakeStream()
+    clients.on_connect(stream)
+    assert clients.on_request(stream) == 0
+    assert clients.on_request(stream) == web_clients.ANSWER_INTERVAL_SECONDS
+    now[0] = 10
+    assert clients.on_request(stream) == 0
+
+
+def test_requests_of_a_client_that_was_dropped_are_not_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hundreds of pipelined requests may have come before the end; stopping does not wait for them either."""
+    monkeypatch.setattr(web_clients, "ANSWER_INTERVAL_SECONDS", 0.0)
+    registry = CollectorRegistry()
+    asked = Counter("asked", "A.", registry=registry)
+
+    class Counting(Collector):
+        def collect(self) -> Iterable[Metric]:
+            asked.inc()
+            return ()
+
+    registry.register(Counting())
+    with serving(registry) as server, ExitStack() as stack:
+        for _ in range(50):
+            client = stack.enter_context(connected(server))
+            client.sendall(REQUEST * 350)
+        wait_until(lambda: "asked_total" in ask(server).text, "nobody was answered")
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < PATIENCE_SECONDS / 2
+        assert not server.running
