@@ -66,7 +66,7 @@ def one_queue(settings: Settings, command: str) -> str:
     """Return the one queue that a command works on. Raises WrongSettingError where several or a prefix are named."""
     if len(settings.queue) > 1 or is_prefix(settings.queue[0]):
         raise WrongSettingError(
-            f"--queue is {shown(','.join(settings.queue))}: {command} works on one queue, so use its name, such as orders"
+            f"--queue is {shown(list(settings.queue))}: {command} works on one queue, so use its name, such as orders"
         )
     return settings.queue[0]
 

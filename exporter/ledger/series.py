@@ -22,6 +22,9 @@ Key = tuple[str, ...]
 
 _ALL_LABELS = ""
 """Stands for every label, whatever it is called: no label has an empty name."""
+WITHOUT_LABELS = "{}"
+OTHER_LABELS = msgspec.json.encode({_ALL_LABELS: OTHER}).decode()
+"""What is stored of the labels of a series that has what goes beyond a cap."""
 _decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 
 
@@ -44,8 +47,8 @@ class Caps:
 
     def stored_labels(self, key: Key) -> str:
         """Return a key's labels as they are stored."""
-        if self.label_names and key == self.other(key[0]):
-            return msgspec.json.encode({_ALL_LABELS: OTHER}).decode()
+        if key[0] == OTHER or (self.label_names and key == self.other(key[0])):
+            return OTHER_LABELS
         labels = {name: value for name, value in zip(self.label_names, key[1:], strict=True) if value}
         return msgspec.json.encode(labels, order="sorted").decode()
 

@@ -119,7 +119,7 @@ def _connect(path: str, lock_timeout_seconds: float, name: str | None) -> sqlite
             raise failure(path, "read_only", f"no permission to write {place}")
     _require_ours(path)
     log = f"{path}-wal"
-    if lost_transactions(log) and not _in_use(path) and lost_transactions(log):
+    if lost_transactions(log) and not in_use(path) and lost_transactions(log):
         raise failure(path, "corrupt", "its write-ahead log")
     uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     connection = sqlite3.connect(
@@ -142,7 +142,7 @@ def _connect(path: str, lock_timeout_seconds: float, name: str | None) -> sqlite
     return connection
 
 
-def _in_use(path: str) -> bool:
+def in_use(path: str) -> bool:
     """Tell whether another process has the ledger open, and may be writing the log that was just read.
 
     The lock is SQLite's: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE).

@@ -84,6 +84,9 @@ class PrunedEvents:
     forgotten_early: int = 0
 
 
+NOTHING_PRUNED = PrunedEvents()
+
+
 class EventMemory:
     """The ids of events in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
@@ -105,6 +108,14 @@ class EventMemory:
     def known(self, event_ids: Iterable[bytes]) -> set[bytes]:
         """Those of the ids that are remembered."""
         return self._index.known(event_ids)
+
+    def all(self) -> Iterator[bytes]:
+        """Yield all ids of events."""
+        return iter(self._index)
+
+    def links(self) -> Iterator[Pair]:
+        """Yield the unsettled messages that hold one of them."""
+        return ((message_id, link.event_id) for message_id, link in self._links.items())
 
     def settle(self, message_ids: Iterable[bytes]) -> list[Pair]:
         """Mark messages as settled; returns those that hold an event, with its id."""
@@ -152,9 +163,9 @@ class EventMemory:
 
         `settled` and `links` are those of this commit.
         """
-        pruned = PrunedEvents()
         if not self.prunable(now, limits, excess):
-            return pruned
+            return NOTHING_PRUNED
+        pruned = PrunedEvents()
         renewed = {event_id for _, event_id in settled}.union(links.values())
         budget = PRUNE_AT_LEAST + 4 * (len(settled) + len(links))
         for row, checksum in self._rows(connection):

@@ -73,6 +73,9 @@ class Pruned:
     forgotten_early: int = 0
 
 
+NOTHING_PRUNED = Pruned()
+
+
 class Memory:
     """The ids in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
@@ -99,6 +102,10 @@ class Memory:
     def known(self, ids: Iterable[bytes]) -> set[bytes]:
         """Those of the ids that are remembered."""
         return self._index.known(ids)
+
+    def all(self) -> Iterator[tuple[bytes, float | None]]:
+        """Yield all ids, and since when each is unsettled, if it is."""
+        return ((i, self._unsettled.get(i)) for i in self._index)
 
     def settle(self, ids: Iterable[bytes]) -> list[bytes]:
         """Mark ids as settled; returns those that were not."""
@@ -147,9 +154,9 @@ class Memory:
         `ids` and `renewed` are those of this commit. What is looked at is bounded by what is added, so that the commit
         after a quiet time is not held up.
         """
-        pruned = Pruned()
         if not self.prunable(now, limits, excess):
-            return pruned
+            return NOTHING_PRUNED
+        pruned = Pruned()
         budget = PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
         for row, checksum in self._rows(connection):
             if budget <= 0 or not _droppable(row, now, limits, excess):

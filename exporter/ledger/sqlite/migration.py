@@ -9,7 +9,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from exporter.ledger import SeriesTotals, failpoint
+from exporter.ledger import OTHER, SeriesTotals, failpoint
+from exporter.ledger.series import OTHER_LABELS, WITHOUT_LABELS
 from exporter.ledger.sqlite.create import name_of, sync_directory
 from exporter.ledger.sqlite.memory import read_rows
 from exporter.ledger.sqlite.queue_row import Identity, QueueRow, write_identity, write_queue
@@ -18,8 +19,6 @@ from exporter.ledger.sqlite.total_rows import TotalRows
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-WITHOUT_LABELS = "{}"
 
 TABLES_1 = {
     "ledger": """CREATE TABLE ledger (
@@ -104,7 +103,10 @@ def _convert(connection: sqlite3.Connection, name: str | None) -> None:
         others = sums[queue.id] + rows.checksums()
         if queue.rows_checksum != others + sum(checksum for _, _, checksum in types[queue.id]):
             raise ValueError(queue.name)
-        rows.write_series(connection, {(type_, WITHOUT_LABELS): totals for type_, totals, _ in types[queue.id]})
+        series = {
+            (type_, OTHER_LABELS if type_ == OTHER else WITHOUT_LABELS): totals for type_, totals, _ in types[queue.id]
+        }
+        rows.write_series(connection, series)
         write_queue(connection, queue._replace(rows_checksum=others + rows.change))
 
 

@@ -87,8 +87,10 @@ class Queue:
     def settle(self, message_ids: Iterable[bytes]) -> None:
         """See `Ledger.settle`."""
         message_ids = list(message_ids)
-        self._settled += self.state.memory.settle(message_ids)
-        self._settled_links += self.state.events.settle(message_ids)
+        # New lists: a commit whose outcome is unknown keeps those that it wrote.
+        self._settled = self._settled + self.state.memory.settle(message_ids)
+        if settled_links := self.state.events.settle(message_ids):
+            self._settled_links = self._settled_links + settled_links
 
     def now(self, wall: float) -> Moment:
         """Return the time of a commit."""
@@ -122,10 +124,11 @@ class Queue:
     def change(self, batch: QueueBatch | None) -> tuple[Change, list[bool]]:
         """Sort a batch: what its commit is to write, and for each delivery whether it is new."""
         change, fresh = (Change(), []) if batch is None else self._sort(batch.deliveries)
-        uncounted = Counter(self.uncounted)
-        if batch is not None:
-            uncounted.update(batch.released)
-        change.released, change.settled, change.settled_links = uncounted, self._settled, self._settled_links
+        if batch is not None and batch.released:
+            change.released = self.uncounted + Counter(batch.released)
+        else:
+            change.released = self.uncounted
+        change.settled, change.settled_links = self._settled, self._settled_links
         return change, fresh
 
     def begin(self, keys: Iterable[Key], arn: str | None) -> Change | None:
@@ -141,14 +144,10 @@ class Queue:
         """Forget what waited: it is on disk."""
         self._settled, self._settled_links, self.uncounted = [], [], Counter()
 
-    def written_after_all(self, settled: int, settled_links: int) -> None:
-        """Forget so much of what waited: a commit whose outcome was unknown had written it."""
-        del self._settled[:settled]
-        del self._settled_links[:settled_links]
-
-    def waiting(self) -> tuple[int, int]:
-        """How much waits: settled messages, and settled links."""
-        return len(self._settled), len(self._settled_links)
+    def written_after_all(self, change: Change) -> None:
+        """Forget what of it waited: a commit whose outcome was unknown had written it."""
+        del self._settled[: len(change.settled)]
+        del self._settled_links[: len(change.settled_links)]
 
     @property
     def _ids_per_message(self) -> int:

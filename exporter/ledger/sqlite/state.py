@@ -58,14 +58,15 @@ class Written(NamedTuple):
     pruned_events: PrunedEvents
     added: Added
     counts: Mapping[str, Mapping[str, int]]
-    stored: Mapping[Stored, SeriesTotals]
+    own: Mapping[Key, SeriesTotals]
+    """What the rows of the changed series come to."""
 
     @property
     def pages(self) -> int:
         """About how many pages it added to the write-ahead log, rather too many than too few."""
         bytes_of_ids = self.row.bytes_of_ids + self.event_row.bytes_of_ids
         rows = len(self.pruned.seqs) + len(self.pruned_events.seqs)
-        return 5 + len(self.stored) // 32 + bytes_of_ids // 2048 + rows
+        return 5 + len(self.own) // 32 + bytes_of_ids // 2048 + rows
 
 
 class State:
@@ -82,6 +83,7 @@ class State:
         self._series: dict[Key, SeriesTotals] = {}
         self._exact: dict[Key, SeriesTotals] = {}
         """The rows of those series in which others are summed up: of labels that were removed."""
+        self._stored: dict[Key, Stored] = {}
         self._parts: dict[Key, list[tuple[Stored, SeriesTotals]]] = {}
         self._counts: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
         self._admission = Admission(caps)
@@ -102,15 +104,13 @@ class State:
         kind, reason, count = self._rows.read_reason(columns)
         self._counts[kind][reason] = count
 
-    def read_commit(self, row: Row, checksum: int) -> None:
-        """Take in a row of message ids."""
+    def read_commit(self, row: Row | EventRow, checksum: int) -> None:
+        """Take in a row of message or event ids."""
         self._rows_checksum += checksum
-        self.memory.restore(row)
-
-    def read_event_ids(self, row: EventRow, checksum: int) -> None:
-        """Take in a row of event ids."""
-        self._rows_checksum += checksum
-        self.events.restore(row)
+        if isinstance(row, Row):
+            self.memory.restore(row)
+        else:
+            self.events.restore(row)
 
     def finish(self) -> None:
         """All rows were read. Raises ValueError where they are not those that were written."""
@@ -134,18 +134,15 @@ class State:
         added = add(self._series, change.outcomes, self._admission, now.committed_at_seconds)
         for key in change.begin:
             added.series.setdefault(key, new_series(now.committed_at_seconds))
-        changed_counts = {
-            REJECTED: plus(counts[REJECTED], added.rejected),
-            RELEASED: plus(counts[RELEASED], change.released),
-            OVERFLOWED: plus(counts[OVERFLOWED], added.overflowed),
-        }
+        changes = ((REJECTED, added.rejected), (RELEASED, change.released), (OVERFLOWED, added.overflowed))
+        changed_counts = {kind: plus(counts[kind], on_top) for kind, on_top in changes if on_top}
         self._rows.begin()
-        stored = {(key[0], self._caps.stored_labels(key)): self._own(key, added) for key in added.series}
-        self._rows.write_series(connection, stored)
+        own = self._own(added.series) if self._exact else added.series
+        self._rows.write_series(connection, {self._stored_as(key): totals for key, totals in own.items()})
         for kind, changed in changed_counts.items():
             self._rows.write_reasons(connection, kind, changed)
 
-        pruned, pruned_events = self._prune(connection, change, now, limits) if limits else (Pruned(), PrunedEvents())
+        pruned, pruned_events = self._prune(connection, change, now, limits)
         row = Row(
             seq,
             queue.id,
@@ -164,7 +161,9 @@ class State:
             pack_links(pruned_events.carried),
         )
         checksums = memory.append(connection, row) + event_memory.append(connection, event_row)
-        after = queue._replace(
+        after = QueueRow(
+            id=queue.id,
+            name=queue.name,
             arn=change.arn or queue.arn,
             seq=seq,
             clock_seconds=now.clock_seconds,
@@ -174,6 +173,7 @@ class State:
             timestamps_unreadable=queue.timestamps_unreadable + added.timestamps_unreadable,
             forgotten_early=queue.forgotten_early + pruned.forgotten_early + pruned_events.forgotten_early,
             without_event_id=queue.without_event_id + change.without_event_id,
+            events_forgotten=queue.events_forgotten,
             rows_checksum=queue.rows_checksum
             + checksums
             + self._rows.change
@@ -181,7 +181,7 @@ class State:
             - pruned_events.checksums,
         )
         write_queue(connection, after)
-        return Written(after, row, change.ids, pruned, event_row, pruned_events, added, changed_counts, stored)
+        return Written(after, row, change.ids, pruned, event_row, pruned_events, added, changed_counts, own)
 
     def take(self, written: Written) -> None:
         """Take in what a commit that succeeded wrote, and publish it."""
@@ -190,34 +190,56 @@ class State:
         self.memory.remember(written.row, written.ids)
         self.events.forget(written.pruned_events)
         self.events.remember(written.event_row)
-        for key, labels in zip(written.added.series, written.stored, strict=True):
-            if key in self._exact:
-                self._exact[key] = written.stored[labels]
+        for key in self._exact.keys() & written.own.keys():
+            self._exact[key] = written.own[key]
         self._series = {**self._series, **written.added.series}
-        self._counts = {kind: {**counts, **written.counts[kind]} for kind, counts in self._counts.items()}
+        for kind, changed in written.counts.items():
+            self._counts[kind] = {**self._counts[kind], **changed}
         self._admission = written.added.admission
         self.queue = written.queue
         self.snapshot = self._snapshot()
 
-    def _own(self, key: Key, added: Added) -> SeriesTotals:
-        """Return what the row of exactly these labels comes to."""
-        after = added.series[key]
-        own = self._exact.get(key)
-        if own is None:
-            return after
-        before = self._series[key]
-        moved = after.last_occurred_seconds != before.last_occurred_seconds
-        return SeriesTotals(
-            own.count + after.count - before.count,
-            own.value_nano + after.value_nano - before.value_nano,
-            own.negative_nano + after.negative_nano - before.negative_nano,
-            after.last_occurred_seconds if moved else own.last_occurred_seconds,
-            own.created_seconds,
+    def rebind(self, connection: sqlite3.Connection, arn: str) -> None:
+        """Write that the rows belong to the queue of another ARN."""
+        self.queue = self.queue._replace(arn=arn)
+        write_queue(connection, self.queue)
+        self.snapshot = self._snapshot()
+
+    def forget_type(self, connection: sqlite3.Connection, name: str) -> int:
+        """Delete all series of a type, within a transaction; returns how many events they had counted."""
+        self._rows.begin()
+        forgotten = 0
+        for stored, count in self._rows.series_of(connection, name):
+            self._rows.drop_series(connection, stored)
+            forgotten += count
+        queue = self.queue
+        self.queue = queue._replace(
+            events_forgotten=queue.events_forgotten + forgotten, rows_checksum=queue.rows_checksum + self._rows.change
         )
+        write_queue(connection, self.queue)
+        self._rows.end()
+        self._series = {key: totals for key, totals in self._series.items() if key[0] != name}
+        self.snapshot = self._snapshot()
+        return forgotten
+
+    def _own(self, series: Mapping[Key, SeriesTotals]) -> dict[Key, SeriesTotals]:
+        """Return what the rows of exactly these labels come to, where others are summed up with them."""
+        return {
+            key: after if (own := self._exact.get(key)) is None else _moved_on(own, self._series[key], after)
+            for key, after in series.items()
+        }
+
+    def _stored_as(self, key: Key) -> Stored:
+        stored = self._stored.get(key)
+        if stored is None:
+            stored = self._stored[key] = (key[0], self._caps.stored_labels(key))
+        return stored
 
     def _prune(
-        self, connection: sqlite3.Connection, change: Change, now: Moment, limits: Limits
+        self, connection: sqlite3.Connection, change: Change, now: Moment, limits: Limits | None
     ) -> tuple[Pruned, PrunedEvents]:
+        if limits is None:
+            return memory.NOTHING_PRUNED, event_memory.NOTHING_PRUNED
         excess = self.ids + len(change.ids) + len(change.links) - limits.comfortable_ids
         # As many of the one kind as of the other grow old at once: each gives way by its share.
         of_events = excess * len(self.events) // max(1, self.ids)
@@ -253,3 +275,15 @@ class State:
             unsettled_messages=self.memory.unsettled,
             oldest_message_seconds=self.memory.oldest_seconds,
         )
+
+
+def _moved_on(own: SeriesTotals, before: SeriesTotals, after: SeriesTotals) -> SeriesTotals:
+    """Add to one what another, of which it is a part, gained."""
+    moved = after.last_occurred_seconds != before.last_occurred_seconds
+    return SeriesTotals(
+        own.count + after.count - before.count,
+        own.value_nano + after.value_nano - before.value_nano,
+        own.negative_nano + after.negative_nano - before.negative_nano,
+        after.last_occurred_seconds if moved else own.last_occurred_seconds,
+        own.created_seconds,
+    )

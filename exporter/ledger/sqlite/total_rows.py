@@ -59,6 +59,12 @@ class TotalRows:
             for row in rows:
                 self._note((f"{kind}\0", row[2]), row[-1])
 
+    def series_of(self, connection: sqlite3.Connection, name: str) -> list[tuple[Stored, int]]:
+        """Read which series a type has, and how many events each has counted."""
+        query = "SELECT type, labels, count FROM series WHERE queue_id = ? AND type = ?"
+        rows = connection.execute(query, (self._queue_id, name))
+        return [((type_, labels), int(count)) for type_, labels, count in rows]
+
     def drop_series(self, connection: sqlite3.Connection, stored: Stored) -> None:
         """Delete the row of a series."""
         connection.execute(
