@@ -18,6 +18,7 @@ TIMES_LESS_CPU = 5
 CORE_AT_ONE_A_SECOND = 0.007
 
 Program = Literal["loop", "before", "exporter"]
+NAMES: dict[Program, str] = {"loop": "boto3 loop", "before": "exporter before", "exporter": "exporter"}
 
 
 class Case(NamedTuple):
@@ -51,11 +52,10 @@ class Bill:
 def table(bill: Bill) -> str:
     """Return it as Markdown: what AWS bills, what it costs in time and CPU, and whether the targets are met."""
     kinds = list(dict.fromkeys((case.per_second, case.poisson) for case in bill.streams))
-    before = any(case.program == "before" for case in bill.streams)
-    names = ["boto3 loop", *(["exporter before"] if before else []), "exporter"]
-    programs: list[Program] = ["loop", *(["before"] if before else []), "exporter"]  # type: ignore[list-item]
-    heads = [f"{name}: {what}" for name in names for what in ("requests a message", "a month")]
-    costs = [f"{name}: {what}" for name in names for what in ("CPU of a core", "mean wait")]
+    measured = {case.program for case in bill.streams}
+    programs = [program for program in NAMES if program in measured]
+    heads = [f"{NAMES[program]}: {what}" for program in programs for what in ("requests a message", "a month")]
+    costs = [f"{NAMES[program]}: {what}" for program in programs for what in ("CPU of a core", "mean wait")]
     lines = [
         f"{bill.machine}. Counts and sums were exact in every run.",
         "",
@@ -71,17 +71,18 @@ def table(bill: Bill) -> str:
         lines.append(f"| {_kind(per_second, poisson=poisson)} | {' | '.join(cells)} |")
     lines += ["", f"| messages a second | {' | '.join(costs)} | targets |", f"|---|{'---|' * len(costs)}---|"]
     for per_second, poisson in kinds:
-        streams = [bill.streams.get(Case(per_second, poisson, program)) for program in programs]
-        cells = [cell for stream in streams for cell in _taken(stream)]
-        verdict = _verdict(per_second, streams[0], bill.streams[Case(per_second, poisson, "exporter")])
+        streams = {program: bill.streams.get(Case(per_second, poisson, program)) for program in programs}
+        cells = [cell for stream in streams.values() for cell in _taken(stream)]
+        verdict = _verdict(per_second, streams.get("loop"), bill.streams[Case(per_second, poisson, "exporter")])
         lines.append(f"| {_kind(per_second, poisson=poisson)} | {' | '.join(cells)} | {verdict} |")
-    lines += [
-        "",
-        (
-            f"The loop has one thread where that is enough, else four: out of a backlog they take "
-            f"{bill.capacity[1]:,.0f} and {bill.capacity[4]:,.0f} messages a second."
-        ),
-    ]
+    if "loop" in programs:
+        lines += [
+            "",
+            (
+                f"The loop has one thread where that is enough, else four: out of a backlog they take "
+                f"{bill.capacity[1]:,.0f} and {bill.capacity[4]:,.0f} messages a second."
+            ),
+        ]
     return "\n".join(lines)
 
 
@@ -113,7 +114,7 @@ def _verdict(per_second: int, loop: Stream | None, ours: Stream) -> str:
         _met(f"{wait_seconds} s", ours.mean_wait_seconds <= wait_seconds),
     ]
     if per_second == 1:
-        verdicts.append(_met(f"{CORE_AT_ONE_A_SECOND * 100} %", ours.core < CORE_AT_ONE_A_SECOND))
+        verdicts.append(_met(f"{CORE_AT_ONE_A_SECOND:.1%} of a core", ours.core < CORE_AT_ONE_A_SECOND))
     elif loop is not None:
         times = loop.core / ours.core
         verdicts.append(_met(f"1/{TIMES_LESS_CPU} of the CPU (1/{times:.1f})", times >= TIMES_LESS_CPU))

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, TypeVar
 from stub_events import BATCH_SIZE, Messages
 
 from exporter.events.event import EventMapping, EventParser
-from exporter.ledger import Delivery, QueueIdentity
+from exporter.ledger import Delivery, QueueBatch, QueueIdentity
 from exporter.ledger.message_ids import remembered_ids
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs import Credentials, Target
-from exporter.sqs.answers import parse_receive
+from exporter.sqs.parsing import parse_receive
 from exporter.sqs.requests import QueueRequests
 
 if TYPE_CHECKING:
@@ -56,15 +56,16 @@ def measure(directory: str) -> dict[str, float]:
     handles = [[one.receipt_handle for one in turn] for turn in messages]
     requests = QueueRequests("events")
     requests.aim(_TARGET)
-    ledger = SqliteLedger(f"{directory}/parts.db", queue_name="events")
+    ledger = SqliteLedger(f"{directory}/parts.db")
     ledger.bind(QueueIdentity("events", "arn:aws:sqs:eu-west-1:123456789012:events"))
 
     def by_answer(do: Callable[[list[str]], object]) -> Callable[[list[str]], object]:
         return lambda turn: [do(turn[first : first + BATCH_SIZE]) for first in range(0, len(turn), BATCH_SIZE)]
 
     def record(turn: list[Delivery]) -> None:
-        ledger.record(turn, {})
-        ledger.settle([delivery.message_id for delivery in turn])
+        ledger.submit({"events": QueueBatch(turn)})
+        ledger.completed()
+        ledger.settle("events", [delivery.message_id for delivery in turn])
 
     parts = {
         "read the answer, check the MD5s": _best(lambda turn: [parse_receive(body) for body in turn], turns),

@@ -47,10 +47,11 @@ LONG_POLL_SECONDS = 20
 CAPACITY_MESSAGES = 3_000
 
 
-def measure(directory: Path, rates: Iterable[int], seconds: float, against: Path | None = None) -> bill.Bill:
-    """Measure all programs at all rates, with both kinds of arrival."""
-    capacity = {threads: _capacity(threads) for threads in (1, 4)}
-    programs: Sequence[Program] = ("loop", "before", "exporter") if against else ("loop", "exporter")
+def measure(
+    directory: Path, rates: Iterable[int], seconds: float, programs: Sequence[Program], against: Path | None = None
+) -> bill.Bill:
+    """Measure the programs at all rates, with both kinds of arrival."""
+    capacity = {threads: _capacity(threads) if "loop" in programs else 0.0 for threads in (1, 4)}
     found: dict[Case, Stream] = {}
     for per_second in rates:
         print(f"measuring: {per_second:,} messages a second", file=sys.stderr, flush=True)
@@ -117,15 +118,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rates", default=",".join(map(str, RATES)), help="messages a second, with commas")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="how long each stream is measured")
-    parser.add_argument("--against", type=Path, help="the checkout of another exporter, to be measured as well")
+    parser.add_argument("--against", type=Path, help="the checkout of another exporter; then the page is left alone")
+    parser.add_argument("--without-loop", action="store_true", help="measure the exporter alone")
     parser.add_argument("--directory", default=".", help="where the ledgers are meanwhile: on the disk to measure")
     parser.add_argument("--print-only", action="store_true", help="leave docs/performance.md as it is")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="stream-", dir=arguments.directory) as directory:
         rates = [int(rate) for rate in arguments.rates.split(",")]
-        text = bill.table(measure(Path(directory), rates, arguments.seconds, arguments.against))
+        programs: list[Program] = [] if arguments.without_loop else ["loop"]
+        programs += ["before", "exporter"] if arguments.against else ["exporter"]
+        text = bill.table(measure(Path(directory), rates, arguments.seconds, programs, arguments.against))
     print(text)
-    if not arguments.print_only:
+    if not (arguments.print_only or arguments.without_loop or arguments.against):
         page.write("the bill", text)
 
 

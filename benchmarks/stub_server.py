@@ -56,7 +56,7 @@ class Server:
         self._delayed: deque[tuple[float, _Client, bytes, bool]] = deque()
         self._load = Load(0)
         self._messages = Messages(1)
-        self._given = self._deleted = self._receives = self._in_flight = 0
+        self._given = self._deleted = self._receives = self._in_flight = self._all_requests = 0
         self._arrived = self._requests = 0
         self._waited_seconds = 0.0
         self._loaded_at = self._cpu_before = self._measured_until = 0.0
@@ -106,7 +106,7 @@ class Server:
             while (client := self._long_polls.over(math.inf)) is not None:
                 _send_now(client, _EMPTY)
         else:
-            self._control.send(self._receives)
+            self._control.send(self._receives if order == "receives" else self._all_requests)
 
     def _take_over(self, load: Load) -> None:
         """Put the messages of the load into the queues; long polls that wait there wait for them."""
@@ -158,8 +158,8 @@ class Server:
     def _answer(self, client: _Client, request: bytes, head_bytes: int) -> None:
         at = request.find(_OPERATION) + len(_OPERATION)
         operation = request[at : at + 7]
-        if self._measures(time.monotonic()):
-            self._requests += 1
+        self._all_requests += 1
+        self._requests += self._measures(time.monotonic())
         if operation == b"Receive":
             self._receives += 1
             self._receive(client, head_bytes, request)
@@ -222,9 +222,9 @@ class Server:
             _, client, answer, receive = delayed.popleft()
             self._in_flight -= receive
             _send_now(client, answer)
-        next_at = delayed[0][0] if delayed else math.inf
-        if polls:
-            next_at = min(next_at, self._serve_long_polls(now))
+        next_at = self._serve_long_polls(now) if polls else math.inf
+        if delayed:
+            next_at = min(next_at, delayed[0][0])
         return max(0.0, next_at - now) if next_at < math.inf else -1
 
     def _serve_long_polls(self, now: float) -> float:
@@ -271,9 +271,8 @@ def serve(control: Control, certificate: tuple[str, str] | None) -> None:
 def _description(request: dict[str, object]) -> bytes:
     """Answer GetQueueUrl and GetQueueAttributes."""
     if "QueueName" in request:
-        return http_answer(
-            json.dumps({"QueueUrl": f"http://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/{request['QueueName']}"}).encode()
-        )
+        url = f"http://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/{request['QueueName']}"
+        return http_answer(json.dumps({"QueueUrl": url}).encode())
     name = str(request["QueueUrl"]).rpartition("/")[2]
     attributes = {
         "QueueArn": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:{name}",

@@ -76,6 +76,11 @@ class StubSqs:
         self._connection.send("receives")
         return self._said(int, START_SECONDS)
 
+    def requests(self) -> int:
+        """How many requests of any kind have come so far."""
+        self._connection.send("requests")
+        return self._said(int, START_SECONDS)
+
     def _said(self, kind: type[T], timeout_seconds: float) -> T:
         if not self._connection.poll(timeout_seconds):
             raise TimeoutError(f"the stub has not said {kind.__name__} within {timeout_seconds:.0f} s")

@@ -32,6 +32,7 @@ _LISTENING = re.compile(r"\blistening=(http://\S+)")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
 _RELEASE_EVERY_SECONDS = 0.2
+_LISTENING_EVERY_SECONDS = 0.1
 
 
 class WrongCountError(Exception):
@@ -92,8 +93,10 @@ class Subject:
 
     def listening(self) -> Self:
         """Wait until it can be scraped."""
-        if not self._listening.wait(_START_SECONDS):
-            raise TimeoutError("\n".join(self._lines))
+        until = self.started_at + _START_SECONDS
+        while not self._listening.wait(_LISTENING_EVERY_SECONDS):
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{self.name} does not listen\n" + "".join(self._lines))
         return self
 
     def cpu_seconds(self) -> float:
@@ -138,7 +141,7 @@ class Subject:
         for reader in self._readers:
             reader.join()
         if exit_code:
-            raise RuntimeError(f"it ended with {exit_code}\n" + "\n".join(self._lines))
+            raise RuntimeError(f"{self.name} ended with {exit_code}\n" + "".join(self._lines))
         return ended
 
     def check(self, totals: Totals) -> None:
@@ -181,9 +184,9 @@ def exporter(
     checkout: Path | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Subject:
-    """Start the exporter as it is by default, its durable ledger in the file `ledger`, or that of another checkout.
+    """Start the exporter as it is by default, its durable ledger in the file `ledger`.
 
-    `environment` is more of it than SQS's own.
+    `checkout` is where another exporter than this one is to be found; `environment` is more of it.
     """
     command = [sys.executable, "-m", "exporter", "run", "--ledger.path", str(ledger.resolve())]
     for name in queue_names(queues):

@@ -45,10 +45,12 @@ def _check_ledger(settings: Settings, attributes: QueueAttributes) -> int:
         print(f"ledger: {path} is not there yet, run will make it: counts start at 0")
         return 0
     try:
-        ledger = SqliteLedger(str(path), queue_name=attributes.name, lock_timeout_seconds=0)
+        ledger = SqliteLedger(str(path), lock_timeout_seconds=0)
         try:
             ledger.bind(QueueIdentity(attributes.name, attributes.arn))
-            print(f"ledger: {path} holds {ledger.snapshot.counted} events, {ledger.snapshot.messages} ids remembered")
+            snapshots = ledger.snapshots.values()
+            events, ids = sum(one.counted for one in snapshots), sum(one.messages for one in snapshots)
+            print(f"ledger: {path} holds {events} events, {ids} ids remembered")
         finally:
             ledger.close()
     except LedgerError as error:

@@ -66,7 +66,7 @@ def one_queue(settings: Settings, command: str) -> str:
     """Return the one queue that a command works on. Raises WrongSettingError where several or a prefix are named."""
     if len(settings.queue) > 1 or is_prefix(settings.queue[0]):
         raise WrongSettingError(
-            f"--queue is {shown(','.join(settings.queue))}: {command} works on one queue, so use its name, such as orders"
+            f"--queue is {shown(list(settings.queue))}: {command} works on one queue, so use its name, such as orders"
         )
     return settings.queue[0]
 
@@ -160,7 +160,7 @@ def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 def _help(field: SettingField, command: Command) -> str:
     setting = field.setting
-    default = command.defaults.get(setting.key) or _default(field)
+    default = command.defaults.get(setting.key) or default_text(field)
     variable = setting.variable if setting.key in command.keys and setting.key not in command.flag_only else ""
     notes = ", ".join(
         note for note in (default and f"default {default}", field.required and "required", variable) if note
@@ -168,7 +168,8 @@ def _help(field: SettingField, command: Command) -> str:
     return (f"{setting.help} ({notes})" if notes else setting.help).replace("%", "%%")
 
 
-def _default(field: SettingField) -> str:
+def default_text(field: SettingField) -> str:
+    """Return a setting's default as people write it; "" where there is none."""
     if field.required or field.default is None or field.default == ():
         return ""
     if isinstance(field.default, bool):

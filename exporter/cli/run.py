@@ -5,15 +5,16 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import shutil
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
+from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
 from exporter.consumer.queue import QueueOptions
 from exporter.consumer.recorder import Recorder
@@ -26,16 +27,15 @@ from exporter.sqs.housekeeping import Housekeeping
 from exporter.sqs.names import is_prefix, queue_name_of
 from exporter.summary import Summary
 from exporter.telemetry.instrumentation import Instrumentation
-from exporter.telemetry.metrics import Health, LedgerCollector, StateCollector, new_registry
-from exporter.telemetry.metrics.state import State
+from exporter.telemetry.metrics import Health, names, new_registry
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.telemetry.readiness import Readiness
-from exporter.web import LandingPage, WebServer
+from exporter.web import WebServer
 from exporter.web.config import read_web_config
+from exporter.web.zero_first import ZeroFirst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
     from types import FrameType
 
     from prometheus_client import CollectorRegistry
@@ -65,6 +65,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     """
     # As a container's first process it would not be ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    started_seconds = time.time()
     telemetry_wanted = open_telemetry.wanted(os.environ)
     connection = connection or connect(queues=settings.queue)
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
@@ -97,8 +98,9 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             until_empty=settings.until_empty,
             until_empty_timeout_seconds=settings.until_empty_timeout_seconds,
         )
-        registry.register(_ledger_collector(settings, ledger, housekeeping))
-        registry.register(_state_collector(settings, ledger, housekeeping, readiness, telemetry))
+        views = Views(settings, ledger, housekeeping, readiness, started_seconds=started_seconds)
+        registry.register(views.ledger_collector())
+        registry.register(views.state_collector(telemetry))
         summary = Summary(
             lambda: ledger.snapshots,
             sys.stdout,
@@ -113,10 +115,15 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             created_timestamps=settings.web.created_timestamps,
             web_config=web_config,
             healthy=readiness.healthy,
-            ready=lambda: None if readiness.status().ready else readiness.status().sentence,
-            page=lambda: LandingPage(
-                version=str(this_build()), queues=tuple(ledger.snapshots), state=readiness.status().sentence
-            ),
+            ready=views.ready,
+            page=views.landing_page,
+            zero_first=ZeroFirst(
+                (names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name),
+                lambda: max(started_seconds, ledger.speaking_since_seconds),
+            )
+            if settings.web.zero_first
+            else None,
+            speaking=lambda: ledger.speaker,
         )
 
         web.start()
@@ -134,14 +141,13 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         gc.freeze()
         with _signals(consumer), _threads_that_must_live(consumer):
             consumer.run()
-        # The lease is given back after the last summary; a file holds what was settled only once it is closed.
+        # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
         if isinstance(ledger, SqliteLedger):
             ledger.close()
         else:
             ledger.finish()
         summary.stop()
         _say_what_stopped(ledger)
-        ledger.close()
     return 0
 
 
@@ -195,48 +201,6 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
         until_empty=settings.until_empty,
         event_ids=bool(mapping.id_field),
     )
-
-
-def _ledger_collector(
-    settings: Settings, ledger: SqliteLedger | PostgresLedger, housekeeping: Housekeeping
-) -> LedgerCollector:
-    return LedgerCollector(
-        ledger=lambda: ledger.name,
-        snapshots=lambda: ledger.snapshots,
-        attributes=lambda: {name: state.attributes for name, state in housekeeping.queues.items() if state.attributes},
-        depths=lambda: {name: state.depth for name, state in housekeeping.queues.items() if state.depth},
-        max_messages=settings.ledger.max_ids,
-        label_names=settings.label_names,
-        speaking=lambda: ledger.speaker,
-    )
-
-
-def _state_collector(
-    settings: Settings,
-    ledger: SqliteLedger | PostgresLedger,
-    housekeeping: Housekeeping,
-    readiness: Readiness,
-    telemetry: OpenTelemetry | None,
-) -> StateCollector:
-    return StateCollector(
-        State(
-            ready=lambda: {queue: why is None for queue, why in readiness.status().queues.items()},
-            commit_started_at=lambda: ledger.commit_started_at,
-            volume_available_bytes=lambda: None if settings.ledger.url else _available_bytes(settings.ledger.path),
-            clock_skew_seconds=lambda: housekeeping.clock_skew_seconds,
-            otlp_push_failures=dict if telemetry is None else telemetry.push_failures,
-            revision=this_build().revision,
-            speaking=lambda: ledger.speaker,
-        )
-    )
-
-
-def _available_bytes(path: Path) -> int | None:
-    """Return the room for the ledger on its volume; None where the system does not say."""
-    try:
-        return shutil.disk_usage(path.parent).free
-    except OSError:
-        return None
 
 
 @contextmanager

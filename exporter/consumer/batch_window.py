@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-BATCH_SIZE = 10
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
+from exporter.sqs import BATCH_SIZE
+
 EXPECTED_A_RECEIVE = 12
 """So many messages are waited for, where ten fit: the few that are left make the next batch full as well."""
 SHORTEST_WAIT = 0.03
@@ -35,7 +35,8 @@ class BatchWindow:
       the rate of late, but at most `window_seconds`; at high rates several receives are sent together.
     - Each full answer shortens the wait, which is none after a few of them: a backlog never waits. Nor does the
       first message of a quiet queue: after an empty answer the next long poll opens at once.
-    - Deletes gather to ten for at most five windows and a quarter of the visibility timeout.
+    - Deletes gather to ten for at most five windows and a quarter of the visibility timeout; ten go with the next
+      receives.
 
     With a window of 0 nothing ever waits. AWS Lambda has the same setting, MaximumBatchingWindowInSeconds:
     https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
@@ -48,7 +49,7 @@ class BatchWindow:
         self._emptied_at = -math.inf
         self._round_trip_seconds = math.inf
         self._per_second = 0.0
-        self._measured_at: float | None = None
+        self._measured_at = -math.inf
         self._messages = self._seconds = 0.0
 
     @property
@@ -63,29 +64,32 @@ class BatchWindow:
 
     def answered(self, messages: int, sent_at: float, answered_at: float) -> None:
         """Note an answer with so many messages, usable or not, to a receive that was sent at `sent_at`."""
+        self._messages += messages
+        if answered_at - self._measured_at >= MEASURED_SECONDS:
+            self._measure(answered_at)
+        if messages >= BATCH_SIZE and not self._wait_seconds:
+            return
         self._see_the_queue_emptied(sent_at, answered_at)
-        self._measure(messages, answered_at)
         if not messages:
             self._wait_seconds = 0.0
         elif messages < BATCH_SIZE:
             self._wait_for_full_batches()
         else:
-            longest = min(self._wait_seconds, LONGEST_AFTER_FULL * self._window_seconds)
-            self._wait_seconds = longest * SHRINK ** (1 / self._receives)
-            if self._wait_seconds < BACKLOG_BELOW * self._window_seconds:
-                self._wait_seconds = 0.0
+            self._wait_less()
 
     def deletes_due_at(
         self, waiting: int, oldest_waiting_at: float, visibility_timeout_seconds: float, *, fifo: bool = False
     ) -> float:
         """When so many waiting deletes are to be sent, the oldest of a message received at `oldest_waiting_at`.
 
-        Those of a FIFO queue are due at once: its group gives nothing more while they wait.
+        Ten go with the next receives, so that the loop wakes up once for both. Those of a FIFO queue are due at once:
+        its group gives nothing more while they wait.
         """
-        if waiting >= BATCH_SIZE or fifo:
-            return -math.inf
         held_seconds = min(DELETE_WINDOWS * self._window_seconds, VISIBILITY_PART * visibility_timeout_seconds)
-        return oldest_waiting_at + held_seconds if held_seconds else -math.inf
+        if fifo or not held_seconds:
+            return -math.inf
+        held_until = oldest_waiting_at + held_seconds
+        return min(held_until, self.receives_due_at) if waiting >= BATCH_SIZE else held_until
 
     def end(self) -> None:
         """From now on nothing waits: the program is stopping."""
@@ -101,18 +105,11 @@ class BatchWindow:
         self._round_trip_seconds = min(answered_at - sent_at, longest)
         self._emptied_at = max(self._emptied_at, answered_at - self._round_trip_seconds)
 
-    def _measure(self, messages: int, answered_at: float) -> None:
+    def _measure(self, answered_at: float) -> None:
         """Take the rate of late: a weighted mean of the last few measurements, in which a lull counts as one window."""
-        if self._measured_at is None:
-            self._measured_at = answered_at
-            return
-        self._messages += messages
-        seconds = min(answered_at - self._measured_at, self._window_seconds)
-        if seconds < MEASURED_SECONDS:
-            return
+        self._seconds += min(answered_at - self._measured_at, self._window_seconds)
         self._measured_at = answered_at
-        self._seconds += seconds
-        self._per_second = self._messages / self._seconds
+        self._per_second = self._messages / self._seconds if self._seconds else 0.0
         self._messages *= REMEMBERED
         self._seconds *= REMEMBERED
 
@@ -123,3 +120,9 @@ class BatchWindow:
         seconds_a_receive = EXPECTED_A_RECEIVE / self._per_second
         self._receives = max(1, math.ceil(SHORTEST_WAIT * self._window_seconds / seconds_a_receive))
         self._wait_seconds = min(self._window_seconds, self._receives * seconds_a_receive)
+
+    def _wait_less(self) -> None:
+        longest = min(self._wait_seconds, LONGEST_AFTER_FULL * self._window_seconds)
+        self._wait_seconds = longest * SHRINK ** (1 / self._receives)
+        if self._wait_seconds < BACKLOG_BELOW * self._window_seconds:
+            self._wait_seconds = 0.0

@@ -171,9 +171,8 @@ class Consumer:
         if isinstance(ended, LedgerError):
             self._instrumentation.not_recorded()
             return
-        now = self._monotonic()
         for name, parsed in under_way.items():
-            self._queues[name].committed(parsed, ended[name], now)
+            self._queues[name].committed(parsed, ended[name])
 
     def _submit(self) -> None:
         """Submit what has gathered, unless a commit is under way: then it waits for that one to end."""

@@ -19,8 +19,8 @@ class Pacing:
     """Widens by one for each full batch of a backlog, narrows by one for each that is less than half full.
 
     So an idle exporter costs one long poll every wait, and a backlog is met within `most` answers. Between the two
-    the batch window says when the next receives are due: they are sent when no other is in flight, since one that is
-    has found the queue empty, and waits there already. Failures restart it all, after a backoff.
+    the batch window says how many receives are due when. One that is in flight by then counts: it has found the queue
+    empty, and waits there already. Failures restart it all, after a backoff.
     """
 
     def __init__(self, most: int, window: BatchWindow) -> None:
@@ -57,6 +57,4 @@ class Pacing:
         return max(self._idle_until, self._backoff.due_at, self._window.receives_due_at)
 
     def _missing(self, in_flight: int) -> int:
-        if self._window.receives:
-            return 0 if in_flight else min(self._most, self._window.receives)
-        return max(0, self._width - in_flight)
+        return max(0, min(self._most, self._window.receives or self._width) - in_flight)

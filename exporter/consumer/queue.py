@@ -181,7 +181,7 @@ class Queue:
                 return
         self._advance(answer)
         self._received_once = True
-        self._pacing.answered(messages, answer.sent_at, answer.answered_at)
+        self._pacing.answered(messages + sum(answer.released.values()), answer.sent_at, answer.answered_at)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
             self.gathered.append(answer)
@@ -275,9 +275,9 @@ class Queue:
             return self._attributes is not None and self._attributes.dead_letter_queue_arn is not None
         return self._options.on_invalid == "leave"
 
-    def committed(self, parsed: Parsed, fresh: Sequence[bool], now: float) -> None:
+    def committed(self, parsed: Parsed, fresh: Sequence[bool]) -> None:
         """Take in that a batch is on disk: its deletes are due."""
-        self._deletions.add(parsed.deletions, now)
+        self._deletions.add(parsed.deletions)
         if parsed.left:
             self._recorder.settle(self.name, [deletion.message_id for deletion in parsed.left])
             self._make_visible(parsed.left)

@@ -17,16 +17,9 @@ import pycurl
 from exporter import __version__
 from exporter.errors import one_line
 from exporter.sqs import BATCH_SIZE
-from exporter.sqs.answers import (
-    ChangedVisibility,
-    Deleted,
-    Failed,
-    MalformedAnswerError,
-    Received,
-    parse_batch,
-    parse_receive,
-)
+from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Received
 from exporter.sqs.http import MAX_ANSWER_BYTES, Call, ResponseMemoryLimit, Transfers
+from exporter.sqs.parsing import MalformedAnswerError, parse_batch, parse_receive
 from exporter.sqs.reasons import codes_and_message, header, reason_of_error, reason_of_transfer
 from exporter.sqs.requests import BATCH_IDS, QueueRequests
 from exporter.sqs.signing import UnusableCredentialsError
@@ -147,7 +140,10 @@ class Client:
         now = self._monotonic()
         for call in ended:
             self._no_longer_in_flight(call)
-            answers.append(self._answer(call, now))
+            answer = self._answer(call, now)
+            if self._trace_attribute_names:
+                answer.headers = tuple(call.headers)
+            answers.append(answer)
         if now >= self._next_deadline:
             answers.extend(self._drop_late(now))
         return answers

@@ -88,6 +88,7 @@ class Housekeeping:
             filter(is_prefix, names),
             connection,
             self._schedule,
+            named=self._named,
             count=self._count,
             served=self._serves,
             take=self._take_up,
@@ -243,7 +244,8 @@ class Housekeeping:
                     "dead_letter_queue": attributes.dead_letter_queue_arn,
                 },
             )
-            if known is not None and known.created_seconds != attributes.created_seconds is not None:
+            created = known.created_seconds if known is not None else None
+            if created is not None and attributes.created_seconds not in {None, created}:
                 log.warning(
                     "queue was deleted and made again: what it held is lost, and its ARN is the same",
                     extra={"queue": before.name, "arn": attributes.arn},
@@ -254,7 +256,8 @@ class Housekeeping:
     def _look_failed(self, name: str, error: Exception) -> None:
         before = self._queues[name]
         problem = self._lookups[name].connection.unavailable(self._lookups[name].queue, error)
-        gone = before.gone or (problem.reason == "queue_not_found" and before.attributes is not None)
+        known = before.attributes is not None or not before.named
+        gone = before.gone or (known and problem.reason == "queue_not_found")
         if gone and not before.named:
             # Deleted on purpose, for all that is known: it is not looked for until a prefix finds it again.
             self._leave(name)
@@ -286,6 +289,8 @@ class Housekeeping:
                 partial(self._dead_letters_read, name, arn),
                 partial(self._dead_letters_failed, name, arn),
                 self._interval_seconds,
+                # Mostly it is denied, for good.
+                retry_seconds=self._interval_seconds,
             )
 
     def _dead_letters_read(self, name: str, arn: str, visible: int | None) -> None:

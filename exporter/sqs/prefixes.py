@@ -7,9 +7,10 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from exporter.errors import QueueUnavailableError
+from exporter.errors import QueueUnavailableError, shown
 from exporter.sqs.aws import reason_of
 from exporter.sqs.lookups import QueueLookup, list_queues
+from exporter.sqs.names import account_of, region_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -28,7 +29,8 @@ log = logging.getLogger("exporter")
 class Prefixes:
     """Finds the queues of prefixes, through tasks of the schedule.
 
-    `served` says whether a queue is served, or named, already. `take` is told of each queue to serve, `leave` of one
+    `named` are the queues (names or URLs) that are served whatever prefixes say, by name. `served` says whether a
+    queue is served already. `take` is told of each queue to serve, `leave` of one
     that is served and has become a dead-letter queue. Any thread may read `left_out` and `problems`.
     """
 
@@ -38,6 +40,7 @@ class Prefixes:
         connection: Connection,
         schedule: Schedule,
         *,
+        named: Mapping[str, str],
         count: Callable[[str, str], None],
         served: Callable[[str], bool],
         take: Callable[[QueueLookup], None],
@@ -46,10 +49,12 @@ class Prefixes:
     ) -> None:
         self._connection = connection
         self._schedule = schedule
+        self._named = named
         self._count = count
         self._served = served
         self._take = take
         self._leave = leave
+        self._list_seconds = list_seconds
         self.left_out: Mapping[str, str] = MappingProxyType({})
         """The queues that a prefix does not take, each with a sentence that says why, by name."""
         self.problems: Mapping[str, QueueUnavailableError] = MappingProxyType({})
@@ -73,23 +78,36 @@ class Prefixes:
         self._schedule.remove(("sources", name))
 
     def _listed(self, prefix: str, urls: Mapping[str, str]) -> None:
-        for name in urls:
-            if self._served(name) or ("sources", name) in self._schedule:
-                continue
-            lookup = QueueLookup(self._connection, name, partial(self._count, name))
-            self._schedule.add(
-                ("sources", name),
-                lookup.sources,
-                partial(self._sources_listed, lookup),
-                partial(self._sources_failed, name),
-                SOURCES_SECONDS,
-            )
+        for name, url in urls.items():
+            if name in self._named and self._is_another(self._named[name], url):
+                other = shown(self._named[name])
+                self._leave_out(name, f'Queue "{name}" of prefix "{prefix}" is left out: --queue names {other} too')
+            elif not self._served(name) and ("sources", name) not in self._schedule:
+                self._ask_for_sources(name)
         if urls:
             self._set_problem(prefix, None)
             return
         place = f"in region {self._connection.region} at {self._connection.endpoint_url}"
         sentence = f'No queue is named "{prefix}" {place}: create one, or correct --queue or AWS_REGION'
         self._set_problem(prefix, QueueUnavailableError("queue_not_found", sentence))
+
+    def _ask_for_sources(self, name: str) -> None:
+        lookup = QueueLookup(self._connection, name, partial(self._count, name))
+        self._schedule.add(
+            ("sources", name),
+            lookup.sources,
+            partial(self._sources_listed, lookup),
+            partial(self._sources_failed, name),
+            SOURCES_SECONDS,
+            # Where it is denied, it mostly is for all queues and for good.
+            retry_seconds=self._list_seconds,
+        )
+
+    def _is_another(self, given: str, url: str) -> bool:
+        """Whether a queue that is given (name or URL) is in another region or account than the one at the URL."""
+        if "://" not in given:
+            return False
+        return region_of(given) not in {None, self._connection.region} or account_of(given) != account_of(url)
 
     def _list_failed(self, prefix: str, error: Exception) -> None:
         problem = self._connection.unavailable(prefix, error)
@@ -138,5 +156,5 @@ class Prefixes:
         if self.left_out.get(name) != sentence:
             log.warning(sentence, extra={"queue": name})
             self.left_out = MappingProxyType({**self.left_out, name: sentence})
-        if self._served(name):
+        if name not in self._named and self._served(name):
             self._leave(name)

@@ -6,7 +6,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from exporter.backoff import Backoff
-from exporter.sqs.timeout import TimeLimitedCalls
+from exporter.sqs.timeout import MAX_CALLS, TimeLimitedCalls
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,7 +23,18 @@ Key = tuple[str, str]
 
 
 class _Task:
-    __slots__ = ("ask", "backoff", "began_at", "due_at", "failed", "interval_seconds", "take", "under_way")
+    __slots__ = (
+        "ask",
+        "backoff",
+        "began_at",
+        "due_at",
+        "failed",
+        "failing",
+        "interval_seconds",
+        "retry_seconds",
+        "take",
+        "under_way",
+    )
 
     def __init__(
         self,
@@ -31,14 +42,19 @@ class _Task:
         take: Callable[[Any], None],
         failed: Callable[[Exception], None],
         interval_seconds: float,
+        *,
+        retry_seconds: float,
     ) -> None:
         self.ask = ask
         self.take = take
         self.failed = failed
         self.interval_seconds = interval_seconds
+        self.retry_seconds = retry_seconds
         self.backoff = Backoff()
         self.began_at = self.due_at = float("-inf")
         self.under_way = False
+        self.failing = False
+        """Whether it failed the last time."""
 
     def due(self, now: float) -> bool:
         return not self.under_way and now >= self.due_at and self.backoff.due(now)
@@ -47,28 +63,31 @@ class _Task:
 class Schedule:
     """Tasks by key. All but `wake` belongs to one thread, which also takes the answers."""
 
-    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic, limit_seconds: float = LIMIT_SECONDS) -> None:
+        """Allow each thing that is asked `limit_seconds`."""
         self._monotonic = monotonic
         self._tasks: dict[Key, _Task] = {}
-        self._calls: TimeLimitedCalls[tuple[Key, _Task]] = TimeLimitedCalls(LIMIT_SECONDS)
+        self._calls: TimeLimitedCalls[tuple[Key, _Task]] = TimeLimitedCalls(limit_seconds)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._tasks
 
-    def add(
+    def add(  # noqa: PLR0913 - what a task is
         self,
         key: Key,
         ask: Callable[[], Any],
         take: Callable[[Any], None],
         failed: Callable[[Exception], None],
         interval_seconds: float,
+        *,
+        retry_seconds: float = 0.0,
     ) -> None:
-        """Ask now, and again after each interval; after failures with growing pauses. Replaces a task of that key.
+        """Ask now, and again after each interval. Replaces a task of that key.
 
-        `ask` runs on another thread; `take` is given its answer and `failed` its exception, which is TimeoutError
-        where it takes too long.
+        After failures it is asked again with growing pauses, none shorter than `retry_seconds`. `ask` runs on another
+        thread; `take` is given its answer and `failed` its exception, which is TimeoutError where it takes too long.
         """
-        self._tasks[key] = _Task(ask, take, failed, interval_seconds)
+        self._tasks[key] = _Task(ask, take, failed, interval_seconds, retry_seconds=retry_seconds)
 
     def remove(self, key: Key) -> None:
         """Ask no more; an answer that is under way is not taken."""
@@ -83,8 +102,10 @@ class Schedule:
     def run_once(self) -> None:
         """Begin what is due, wait until something has ended or is due, take the answers."""
         now = self._monotonic()
-        for key, task in sorted(self._tasks.items(), key=lambda item: item[1].due_at):
-            if task.due(now):
+        # Those that failed come last and leave half of the places free, or the slow ones would hold up all others.
+        due = [(key, task) for key, task in self._tasks.items() if task.due(now)]
+        for key, task in sorted(due, key=lambda item: (item[1].failing, item[1].due_at)):
+            if not task.failing or self._failing_under_way() < MAX_CALLS // 2:
                 self._begin(key, task, now)
         for (key, task), outcome in self._calls.wait(self._idle_seconds(now)):
             if self._tasks.get(key) is task:
@@ -94,16 +115,18 @@ class Schedule:
         """Let `run_once` return. Any thread may call it."""
         self._calls.wake()
 
+    def _failing_under_way(self) -> int:
+        return sum(task.failing and task.under_way for task in self._tasks.values())
+
     def _begin(self, key: Key, task: _Task, now: float) -> None:
         try:
-            if not self._calls.start((key, task), task.ask):
-                return
+            task.under_way = self._calls.start((key, task), task.ask)
         except RuntimeError as error:
             # There may be no more threads.
+            task.began_at = now
             self._end(task, error)
-        else:
-            task.under_way = True
-        task.began_at = now
+        if task.under_way:
+            task.began_at = now
 
     def _end(self, task: _Task, outcome: object) -> None:
         task.under_way = False
@@ -112,9 +135,12 @@ class Schedule:
                 raise outcome  # noqa: TRY301 - treated like an answer that can't be taken
             task.take(outcome)
         except Exception as error:  # noqa: BLE001 - whatever an answer makes boto3 raise, the thread has to go on
+            task.failing = True
+            task.due_at = task.began_at + task.retry_seconds
             task.backoff.failed(self._monotonic())
             task.failed(error)
         else:
+            task.failing = False
             task.due_at = task.began_at + task.interval_seconds
             task.backoff.succeeded()
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
 MAX_CALLS = 16
 """How many may be under way at once, those that are late not counted."""
-MAX_LATE = 64
-"""How many that are late may still be running, before nothing more is begun."""
+MAX_LATE = 2
+"""How many of one key that are late may still be running, before no more of it is begun."""
 
 _Key = TypeVar("_Key")
 
@@ -28,15 +28,15 @@ class TimeLimitedCalls(Generic[_Key]):
         self._seconds = seconds
         self._ended: queue.SimpleQueue[tuple[int, object] | None] = queue.SimpleQueue()
         self._under_way: dict[int, tuple[_Key, float]] = {}
-        self._late: set[int] = set()
+        self._late: dict[int, _Key] = {}
         self._number = 0
 
     def start(self, key: _Key, ask: Callable[[], object]) -> bool:
-        """Begin a call; `wait` returns its key with what became of it. False: too many are under way or late.
+        """Begin a call; `wait` returns its key with what became of it. False: too many are under way, or late.
 
         Raises RuntimeError where there can be no more threads.
         """
-        if len(self._under_way) >= MAX_CALLS or len(self._late) >= MAX_LATE:
+        if len(self._under_way) >= MAX_CALLS or list(self._late.values()).count(key) >= MAX_LATE:
             return False
         self._number += 1
         thread = threading.Thread(target=self._run, args=(self._number, ask), name="housekeeping call", daemon=True)
@@ -60,7 +60,7 @@ class TimeLimitedCalls(Generic[_Key]):
             while True:
                 if ended is not None:
                     number, outcome = ended
-                    self._late.discard(number)
+                    self._late.pop(number, None)
                     if number in self._under_way:
                         came.append((self._under_way.pop(number)[0], outcome))
                 ended = self._ended.get_nowait()
@@ -70,7 +70,7 @@ class TimeLimitedCalls(Generic[_Key]):
         for number, (key, deadline) in list(self._under_way.items()):
             if now >= deadline:
                 del self._under_way[number]
-                self._late.add(number)
+                self._late[number] = key
                 came.append((key, TimeoutError()))
         return came
 

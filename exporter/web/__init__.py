@@ -1,6 +1,6 @@
 """/metrics, /-/healthy, /-/ready and the landing page, over plain HTTP or TLS."""
 
-from exporter.web.pages import LandingPage
+from exporter.web.landing import LandingPage
 from exporter.web.server import WebServer
 
 __all__ = ["LandingPage", "WebServer"]

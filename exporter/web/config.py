@@ -45,6 +45,15 @@ _REFUSED = {
     "tls_server_config.curve_preferences": "remove it and OpenSSL's own order of curves is used",
     "rate_limit": "remove it; connections are limited by themselves",
 }
+_WRONG_TYPES = {
+    "path_type": "is not the path of a file: write it as text, as server.crt",
+    "dict_type": "is not a mapping: write keys with their values",
+    "model_type": "is not a mapping: write keys with their values",
+    "string_type": "is not text: write one value, in quotes where it looks like a number",
+    "bool_type": "is neither true nor false",
+    "list_type": "is not a list: write [A, B]",
+}
+"""What is said of a value of the wrong type, by pydantic's name of the error."""
 
 
 def _bcrypt_hash(text: str) -> str:
@@ -137,7 +146,7 @@ def _stamps(files: Iterable[Path]) -> tuple[Hashable, ...]:
 def _stamp(file: Path) -> Hashable:
     try:
         status = file.stat()
-    except OSError:
+    except (OSError, ValueError):
         return None
     return status.st_mtime_ns, status.st_ino, status.st_size
 
@@ -145,6 +154,8 @@ def _stamp(file: Path) -> Hashable:
 def _explain(error: ErrorDetails) -> tuple[tuple[int | str, ...], str]:
     """Say where an error is and what would be right, without showing a value."""
     place = tuple(part for part in error["loc"] if part != "[key]")
+    if error["type"] == "invalid_key" or "[key]" in error["loc"]:
+        return place, "is a key that is not text: put it in quotes"
     key = ".".join(map(str, place))
     if error["type"] == "extra_forbidden":
         model = TlsSettings if place[0] == "tls_server_config" else _Http if len(place) > 1 else _File
@@ -156,28 +167,34 @@ def _explain(error: ErrorDetails) -> tuple[tuple[int | str, ...], str]:
         return place[:-1], f"lacks {place[-1]}"
     if error["type"] == "value_error":
         return place, str(error["ctx"]["error"])
-    if error["type"] in {"model_type", "dict_type"}:
-        return place, "is not a mapping: write keys with their values"
-    return place, f"is wrong: {error['msg'].replace('Input ', 'it ')}"
+    return place, _WRONG_TYPES.get(error["type"]) or f"is wrong: {error['msg'].replace('Input ', 'it ')}"
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, where YAML's reader would silently take the last."""
+    """Refuses a key that stands twice, where YAML's reader would silently take the last, and one that is no scalar."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, object]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.constructor.ConstructorError(problem="it is not a mapping", problem_mark=node.start_mark)
         seen: set[str] = set()
         for key_node, _ in node.value:
+            mark = key_node.start_mark
+            if not isinstance(key_node, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(problem="a key is not text", problem_mark=mark)
             if key_node.value in seen:
-                raise yaml.constructor.ConstructorError(problem="a key stands twice", problem_mark=key_node.start_mark)
-            if isinstance(key_node.value, str):
-                seen.add(key_node.value)
+                raise yaml.constructor.ConstructorError(problem="a key stands twice", problem_mark=mark)
+            seen.add(key_node.value)
         return super().construct_mapping(node, deep=deep)
 
 
 def _parse(text: str) -> tuple[yaml.Node | None, object]:
     loader = _Loader(text)
     root = loader.get_single_node()
-    return root, None if root is None else loader.construct_document(root)
+    try:
+        return root, None if root is None else loader.construct_document(root)
+    except (ArithmeticError, AttributeError, LookupError, TypeError) as error:
+        # What PyYAML raises for a tag that does not fit its value, such as `!!bool abc`.
+        raise ValueError from error
 
 
 class _Source:
@@ -191,6 +208,7 @@ class _Source:
     def error(self, place: tuple[int | str, ...], what: str) -> WrongSettingError:
         """Return the error for what stands at `place`, a path of keys; the nearest line that there is."""
         name = ".".join(map(str, place)) or "the file"
+        name = name if name.isprintable() else repr(name)
         return WrongSettingError(f"{self._path}:{self._line(place)} ({name}) {what}")
 
     def _line(self, place: tuple[int | str, ...]) -> int:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.web.encoding import EOF, Encoder
 from exporter.web.negotiation import Kind, choose_format
+from exporter.web.zero_first import TRUTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from exporter.web.negotiation import Format
+    from exporter.web.zero_first import NewSeries, View, ZeroFirst
 
 MAX_AGE_SECONDS = 1.0
 """What is shown is never older."""
@@ -35,6 +37,8 @@ class Wanted(NamedTuple):
     format: Format
     names: frozenset[str] = frozenset()
     """Of `?name[]=`; none means everything."""
+    view: View = TRUTH
+    """How new series are shown."""
 
 
 @dataclass(slots=True)
@@ -43,6 +47,10 @@ class Exposition:
 
     content_type: str
     body: bytes
+    up_to: int = 0
+    """The highest number of a new series in it; see exporter.web.zero_first."""
+    spoken: bool = False
+    """Whether it may hold what only the ledger's speaker shows."""
     _packed: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -67,9 +75,13 @@ class Expositions:
         registry: CollectorRegistry,
         *,
         created_timestamps: bool,
+        zero_first: ZeroFirst | None = None,
+        speaking: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
+        self._zero_first = zero_first
+        self._speaking = speaking
         self._created_timestamps = created_timestamps
         self._monotonic = monotonic
         self._made: dict[Wanted, _Made] = {}
@@ -81,6 +93,13 @@ class Expositions:
 
     async def get(self, wanted: Wanted) -> Exposition:
         """Return an exposition that is at most a second old. What a collector raises, this raises."""
+        exposition = await self._at_most_a_second_old(wanted)
+        while exposition.spoken and not self._speaking():
+            self._made.pop(wanted, None)
+            exposition = await self._at_most_a_second_old(wanted)
+        return exposition
+
+    async def _at_most_a_second_old(self, wanted: Wanted) -> Exposition:
         now = self._monotonic()
         made = self._made.get(wanted)
         if made is not None and now < made.usable_until:
@@ -92,15 +111,21 @@ class Expositions:
         return await asyncio.shield(task)
 
     async def _make(self, wanted: Wanted, began_at: float) -> Exposition:
+        new_series = None if self._zero_first is None else self._zero_first.new_series(wanted.view)
+        spoken = self._speaking()
         try:
             parts = []
-            for part in encoded(self._registry, wanted, created_timestamps=self._created_timestamps):
+            for part in encoded(
+                self._registry, wanted, created_timestamps=self._created_timestamps, new_series=new_series
+            ):
                 parts.append(part)
                 await asyncio.sleep(0)
         finally:
             if self._making.get(wanted, (None,))[0] == began_at:
                 del self._making[wanted]
-        exposition = Exposition(wanted.format.content_type, b"".join(parts))
+        up_to = 0 if new_series is None else new_series.up_to
+        spoken = spoken or self._speaking()
+        exposition = Exposition(wanted.format.content_type, b"".join(parts), up_to, spoken)
         ended_at = self._monotonic()
         usable = min(MAX_AGE_SECONDS, USES_OF_TIME * (ended_at - began_at))
         self._forget(ended_at)
@@ -120,11 +145,29 @@ def expose(registry: CollectorRegistry, accept: str, names: Sequence[str], *, cr
     return Exposition(wanted.format.content_type, body)
 
 
-def encoded(registry: CollectorRegistry, wanted: Wanted, *, created_timestamps: bool) -> Iterator[bytes]:
-    """Collect and encode, giving the text in slices that take about a millisecond each."""
-    source: Collector = registry.restricted_registry(wanted.names) if wanted.names else registry
-    encoder = Encoder(wanted.format, created_timestamps=created_timestamps)
+def encoded(
+    registry: CollectorRegistry, wanted: Wanted, *, created_timestamps: bool, new_series: NewSeries | None = None
+) -> Iterator[bytes]:
+    """Collect and encode, giving the text in slices that take about a millisecond each.
+
+    `_created`, which a default Prometheus stores as one more series for every counter, is in OpenMetrics alone.
+    """
+    openmetrics = wanted.format.kind is Kind.OPENMETRICS
+    created = created_timestamps and openmetrics
+    source: Collector = registry
+    if wanted.names:
+        # When a series was created has to be known, asked for or not.
+        source = registry.restricted_registry({*wanted.names, *map(_created_of, wanted.names)})
+
+    def shows_created(name: str) -> bool:
+        return created and (not wanted.names or name in wanted.names)
+
+    encoder = Encoder(wanted.format, shows_created=shows_created, new_series=new_series)
     for family in source.collect():
         yield from encoder.encode(family)
-    if wanted.format.kind is Kind.OPENMETRICS:
+    if openmetrics:
         yield EOF
+
+
+def _created_of(name: str) -> str:
+    return f"{name.removesuffix('_total')}_created"

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import gzip
 import traceback
 from dataclasses import dataclass, field
-from html import escape
 from logging import getLogger
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from exporter.telemetry.logs import LogRateLimiter
-from exporter.web.exposition import Wanted
+from exporter.web.exposition import GZIP_LEVEL, Wanted
 from exporter.web.negotiation import accepts_gzip, choose_format
 from exporter.web.passwords import Passwords, TooManyChecksError
+from exporter.web.zero_first import HEADER as SCRAPER_HEADER
+from exporter.web.zero_first import TRUTH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.web.config import WebConfig
     from exporter.web.exposition import Expositions
+    from exporter.web.landing import LandingPages
+    from exporter.web.zero_first import ZeroFirst
 
 log = getLogger("exporter.web")
 
@@ -45,16 +49,6 @@ ERROR_HEADERS = {
 }
 MAX_NAMES = 100
 """`?name[]=` parameters of one request."""
-
-
-@dataclass(frozen=True, slots=True)
-class LandingPage:
-    """What `/` shows; the text is escaped there."""
-
-    version: str
-    queues: tuple[str, ...]
-    state: str
-    """A sentence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +79,10 @@ class Site:
     expositions: Expositions
     telemetry_path: str
     healthy: Callable[[], bool]
-    ready: Callable[[], str | None]
-    page: Callable[[], LandingPage]
+    ready: Callable[[], tuple[bool, str]]
+    landing_pages: LandingPages
     config: WebConfig
+    zero_first: ZeroFirst | None = None
     passwords: Passwords = field(default_factory=Passwords)
     log_rate_limiter: LogRateLimiter = field(default_factory=LogRateLimiter)
 
@@ -102,7 +97,7 @@ class Site:
             status = await self._turned_away(request)
             return await self._page(request) if status is None else _error(status)
         except Exception as error:  # noqa: BLE001 - whatever a page raises
-            self._log(request, error)
+            self._log(request.target, error)
             return _error(500)
 
     async def _turned_away(self, request: Request) -> int | None:
@@ -127,7 +122,7 @@ class Site:
         if path == "/-/ready":
             return self._ready()
         if path == "/":
-            return self._landing_page()
+            return self._landing_page(request)
         return _error(404)
 
     async def _metrics(self, request: Request, query: str) -> Answer:
@@ -135,8 +130,12 @@ class Site:
             names = parse_qs(query, errors="strict", max_num_fields=MAX_NAMES).get("name[]", ())
         except ValueError:
             return _error(400)
-        wanted = Wanted(choose_format(request.headers.get("Accept", "")), frozenset(names))
+        scraper = request.address if SCRAPER_HEADER in request.headers else None
+        view = TRUTH if self.zero_first is None or scraper is None else self.zero_first.view(scraper)
+        wanted = Wanted(choose_format(request.headers.get("Accept", "")), frozenset(names), view)
         exposition = await self.expositions.get(wanted)
+        if self.zero_first is not None and request.method == "GET":
+            self.zero_first.shown(view, exposition.up_to, scraper)
         headers = {"Vary": "Accept, Accept-Encoding"}
         if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
             return Answer(200, exposition.body, exposition.content_type, headers)
@@ -148,21 +147,23 @@ class Site:
         return _sentence(503, "Not healthy: the loop has not turned for a minute.")
 
     def _ready(self) -> Answer:
-        why_not = self.ready()
-        return _sentence(200, "Ready.") if why_not is None else _sentence(503, why_not)
+        ready, sentence = self.ready()
+        return _sentence(200 if ready else 503, sentence)
 
-    def _landing_page(self) -> Answer:
-        page = self.page()
-        links = (self.telemetry_path, "/-/healthy", "/-/ready")
-        text = TEMPLATE.format(
-            version=escape(page.version),
-            queues="".join(f"<li>{escape(queue)}</li>" for queue in page.queues),
-            state=escape(page.state),
-            links="".join(f'<li><a href="{escape(link)}">{escape(link)}</a></li>' for link in links),
-        )
-        return Answer(200, text.encode(), "text/html; charset=utf-8")
+    def _landing_page(self, request: Request) -> Answer:
+        body, content_type = self.landing_pages.body(), "text/html; charset=utf-8"
+        if not accepts_gzip(request.headers.get("Accept-Encoding", "")):
+            return Answer(200, body, content_type)
+        return Answer(200, gzip.compress(body, GZIP_LEVEL), content_type, {"Content-Encoding": "gzip"})
 
-    def _log(self, request: Request, error: Exception) -> None:
+    def take_counts(self) -> None:
+        """Remember what the landing page's sparklines show. A failure is a line in the log: scrapes go on."""
+        try:
+            self.landing_pages.take()
+        except Exception as error:  # noqa: BLE001 - whatever it reads from others
+            self._log("/", error)
+
+    def _log(self, path: str, error: Exception) -> None:
         """Log a failure of ours in one line."""
         if not self.log_rate_limiter.allow("page"):
             return
@@ -170,7 +171,7 @@ class Site:
         log.error(
             "page failed",
             extra={
-                "path": request.target[:80],
+                "path": path[:80],
                 "error": f"{type(error).__name__}: {next(iter(error.args), '')}"[:200],
                 "at": f"{frames[-1].filename}:{frames[-1].lineno}" if frames else "",
                 **self.log_rate_limiter.suppressed("page"),
@@ -198,25 +199,3 @@ def _sentence(status: int, text: str) -> Answer:
 
 def _error(status: int) -> Answer:
     return Answer(status, f"{SENTENCES[status]}\n".encode(), headers=ERROR_HEADERS.get(status, {}))
-
-
-TEMPLATE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>sqs-event-exporter</title>
-<style>body {{ font: 1rem/1.5 sans-serif; margin: 2rem auto; max-width: 40rem; padding: 0 1rem }}</style>
-</head>
-<body>
-<h1>sqs-event-exporter</h1>
-<p>Version {version}. It counts the events in Amazon SQS queues, each exactly once.</p>
-<h2>State</h2>
-<p>{state}</p>
-<h2>Queues</h2>
-<ul>{queues}</ul>
-<h2>Pages</h2>
-<ul>{links}</ul>
-</body>
-</html>
-"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import ipaddress
 import logging
 import socket
 import threading
@@ -14,15 +15,19 @@ from exporter.errors import ExporterError, WrongSettingError
 from exporter.web.clients import ANSWER_SECONDS, KEEP_ALIVE_SECONDS, Clients, max_connections
 from exporter.web.config import WebConfig, read_web_config
 from exporter.web.exposition import Expositions
+from exporter.web.history import ages
 from exporter.web.http import ClientsServer, Requests
+from exporter.web.landing import LandingPage, LandingPages
 from exporter.web.pacing import PacedSelector
-from exporter.web.pages import LandingPage, Site
+from exporter.web.pages import Site
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
     from prometheus_client import CollectorRegistry
+
+    from exporter.web.zero_first import ZeroFirst
 
 __all__ = ["LandingPage", "WebServer"]
 
@@ -46,8 +51,10 @@ STOP_SECONDS = 0.5
 class WebServer:
     """Serves the registry, health, readiness and the landing page until `stop`.
 
-    `ready` gives None or a sentence that says why not. The host "" stands for all addresses of both families, and the
-    port 0 for any that is free.
+    `ready` gives whether it is, and a sentence. The hosts "" and "::" stand for all addresses of both families,
+    and the port 0 for any that is free. `zero_first` shows new series to each Prometheus as 0 once; `speaking` is
+    whether this process may show what the ledger keeps, asked again once an answer is made. Should the server's thread
+    end by an exception, `threading.excepthook` hears of it.
     """
 
     def __init__(  # noqa: PLR0913 - each is given by its name
@@ -57,20 +64,27 @@ class WebServer:
         host: str,
         port: int,
         healthy: Callable[[], bool],
-        ready: Callable[[], str | None],
+        ready: Callable[[], tuple[bool, str]],
         page: Callable[[], LandingPage],
         telemetry_path: str = "/metrics",
         created_timestamps: bool = False,
         web_config: WebConfig | None = None,
+        zero_first: ZeroFirst | None = None,
+        speaking: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._host = host
+        self._registry = registry
+        self._zero_first = zero_first
+        self._host = "" if _is_every_address(host) else host
         self._port = port
         self._site = Site(
-            expositions=Expositions(registry, created_timestamps=created_timestamps),
+            expositions=Expositions(
+                registry, created_timestamps=created_timestamps, zero_first=zero_first, speaking=speaking
+            ),
+            zero_first=zero_first,
             telemetry_path=telemetry_path,
             healthy=healthy,
             ready=ready,
-            page=page,
+            landing_pages=LandingPages(page, telemetry_path, lambda: ages(registry)),
             config=web_config or WebConfig(path=""),
         )
         self._clients = Clients(max_connections())
@@ -100,6 +114,8 @@ class WebServer:
 
     def start(self) -> None:
         """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had."""
+        if self._zero_first is not None:
+            self._zero_first.begin(self._registry.collect())
         self._sockets = _listen(self._host, self._port)
         # Tornado writes a line, at times a traceback, for much that a stranger sends; what fails here is logged here.
         logging.getLogger("tornado").setLevel(logging.CRITICAL)
@@ -114,8 +130,13 @@ class WebServer:
             self._thread.join(2 * STOP_SECONDS)
 
     def _run(self) -> None:
-        with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
-            runner.run(self._serve())
+        try:
+            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
+                runner.run(self._serve())
+        except BaseException:
+            for one in self._sockets:
+                one.close()
+            raise
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -132,6 +153,7 @@ class WebServer:
         )
         server.clients = self._clients
         server.add_sockets(self._sockets)
+        self._site.take_counts()
         self._started.set()
         while not self._stopping.is_set():
             try:
@@ -140,6 +162,7 @@ class WebServer:
             except TimeoutError:
                 self._clients.drop_late()
                 self._renew(server)
+                self._site.take_counts()
         server.stop()
         self._site.passwords.close()
         try:
@@ -181,6 +204,15 @@ class WebServer:
         elif self._site.log_rate_limiter.allow("loop"):
             what = f"{type(error).__name__}: {error}" if error else str(context.get("message"))
             log.error("web server failed to handle a connection", extra={"error": what[:200]})
+
+
+def _is_every_address(host: str) -> bool:
+    """Whether it is IPv6's own word for every address, which means both families, as in Go."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return address.version == 6 and address.is_unspecified  # noqa: PLR2004 - its name
 
 
 def _listen(host: str, port: int) -> list[socket.socket]:

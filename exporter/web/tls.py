@@ -32,14 +32,14 @@ class TlsError(Exception):
         self.key = key
 
 
-def _version(text: str) -> str:
-    if text in {"TLS10", "TLS11"}:
+def _version(text: object) -> object:
+    if text in ("TLS10", "TLS11"):
         raise ValueError(f"is {text}, which is broken and not offered (RFC 8996): use TLS12 or TLS13")
     return text
 
 
-def _client_auth_type(text: str) -> str:
-    if text in {"RequestClientCert", "RequireAnyClientCert", "RequireClientCert"}:
+def _client_auth_type(text: object) -> object:
+    if text in ("RequestClientCert", "RequireAnyClientCert", "RequireClientCert"):
         raise ValueError(
             f"is {text}, which trusts certificates unseen and which Python's ssl can't do: "
             "use RequireAndVerifyClientCert or VerifyClientCertIfGiven"
@@ -145,8 +145,9 @@ def _check_readable(key: str, path: Path) -> None:
     try:
         with path.open("rb") as file:
             file.read(1)
-    except OSError as error:
-        raise TlsError(key, f"({path}) can't be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else "it is not the path of a file"
+        raise TlsError(key, f"({path}) can't be read: {why}") from None
 
 
 def _choose_suites(context: ssl.SSLContext, tls: TlsSettings) -> None:

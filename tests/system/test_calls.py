@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import select
+import socket
 import threading
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 from calling import DELETIONS, QUEUE, QUEUE_URL, Clock, answers, failure, messages, receive, target
-from scripted_server import PATIENCE_SECONDS, response, scripted_server
+from fake_sqs import FakeSqs
+from scripted_server import PATIENCE_SECONDS, hang_up, response, say_nothing, scripted_server
 
-from exporter.sqs.answers import Deleted, Deletion, Received
+from exporter.sqs.answers import ChangedVisibility, Deleted, Deletion, Received
 from exporter.sqs.client import Client
 
 if TYPE_CHECKING:
-    import socket
     from collections.abc import Iterator
 
 
@@ -103,6 +105,85 @@ def test_a_delete_that_is_not_answered_is_not_confirmed(client: Client) -> None:
         client.delete(QUEUE, target(server), DELETIONS)
         failed = failure(client)
     assert (failed.operation, failed.reason, failed.deletions) == ("delete", "malformed", DELETIONS)
+
+
+def test_messages_are_made_visible_again(client: Client) -> None:
+    """The request sets their visibility timeouts to 0; each has its own outcome, and a failure says what failed."""
+    answer = {"Successful": [{"Id": "0"}], "Failed": [{"Id": "1", "Code": "MessageNotInflight", "SenderFault": True}]}
+    with scripted_server(answer, response({}, "500 Internal Server Error")) as server:
+        client.make_visible(QUEUE, target(server), DELETIONS[:2])
+        assert client.deletes_in_flight(QUEUE) == 1
+        (changed,) = answers(client)
+        assert isinstance(changed, ChangedVisibility)
+        assert (changed.queue, changed.confirmed) == (QUEUE, DELETIONS[:1])
+        assert changed.failed == [(DELETIONS[1], "request")]
+        client.make_visible(QUEUE, target(server), DELETIONS[:2])
+        failed = failure(client)
+        assert (failed.operation, failed.reason, failed.deletions) == ("change_visibility", "server", DELETIONS[:2])
+    request = server.requests[0]
+    assert request.headers["x-amz-target"] == "AmazonSQS.ChangeMessageVisibilityBatch"
+    assert request.json["Entries"] == [
+        {"Id": str(number), "ReceiptHandle": f"handle-{number}", "VisibilityTimeout": 0} for number in range(2)
+    ]
+
+
+def test_each_queue_has_its_own_requests(client: Client) -> None:
+    """Targets, counts, answers and failures are told apart by the queue's name; `abandon` counts them so too."""
+    with scripted_server(messages(1), say_nothing, hang_up) as server:
+        one = target(server, queue_url="https://sqs.example/1/one")
+        two = target(server, queue_url="https://sqs.example/1/two")
+        client.receive("one", one, wait_seconds=0, visibility_timeout_seconds=45)
+        (answer,) = answers(client)
+        assert isinstance(answer, Received)
+        assert (answer.queue, answer.visibility_timeout_seconds, answer.allowed_seconds) == ("one", 45, 5.0)
+        client.receive("one", one, wait_seconds=20, visibility_timeout_seconds=45)
+        assert client.wait(0.05) == []
+        client.receive("two", two, wait_seconds=0, visibility_timeout_seconds=30)
+        assert (client.receives_in_flight("one"), client.receives_in_flight("two")) == (1, 1)
+        failed = failure(client)
+        assert (failed.queue, failed.reason) == ("two", "connection")
+        assert (client.receives_in_flight(), client.receives_in_flight("three")) == (1, 0)
+        assert client.abandon_receives() == {"one": 1}
+    urls = [request.json["QueueUrl"] for request in server.requests]
+    assert urls == [one.queue_url, one.queue_url, two.queue_url]
+
+
+def test_the_wait_ends_for_another_descriptor_too(client: Client) -> None:
+    """At once where it is ready, with whatever answers have arrived; otherwise the wait is as without it."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs, scripted_server(say_nothing, messages(1)) as server:
+        receive(client, target(server), wait_seconds=20)
+        assert client.wait(0.02, (ours.fileno(), select.POLLIN)) == []
+        theirs.send(b"x")
+        began = time.monotonic()
+        assert client.wait(PATIENCE_SECONDS, (ours.fileno(), select.POLLIN)) == []
+        assert time.monotonic() - began < PATIENCE_SECONDS / 2
+        receive(client, target(server))
+        came = answers(client)
+        assert isinstance(came[0], Received)
+
+
+def test_message_attributes_are_asked_for_by_name(client: Client) -> None:
+    """They come as text, binary ones are left out, and one whose MD5 is wrong is released."""
+    with FakeSqs(seed=1) as sqs:
+        sqs.send(
+            ["{}"],
+            message_attributes={
+                "type": {"DataType": "String", "StringValue": "purchase \u20ac"},
+                "value": {"DataType": "Number.cents", "StringValue": "12.50"},
+                "blob": {"DataType": "Binary", "BinaryValue": "AAH/"},
+                "other": {"DataType": "String", "StringValue": "not asked for"},
+            },
+        )
+        to = target(sqs.port, queue_url=sqs.queue_url)
+        receive(client, to, attribute_names=("type", "value", "blob", "missing"), visibility_timeout_seconds=0)
+        (answer,) = answers(client)
+        assert isinstance(answer, Received)
+        assert answer.messages[0].attributes == {"type": "purchase \u20ac", "value": "12.50"}
+        receive(client, to, visibility_timeout_seconds=0)
+        (answer,) = answers(client)
+        assert isinstance(answer, Received)
+        assert answer.messages[0].attributes == {}
 
 
 def test_more_than_ten_deletions_are_not_sent(client: Client) -> None:

@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import queue as queues
 import socket
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from housekeepers import housekeeping, wait_until
 from moto.server import ThreadedMotoServer
 from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 
 from exporter.errors import WrongSettingError
 from exporter.sqs import REASONS, QueueAttributes, QueueDepth
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import Housekeeping, QueueState
-from exporter.sqs.names import is_prefix, queue_name_of
+from exporter.sqs.names import queue_name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ACCOUNT = "123456789012"
-
-
-class Events(logging.Handler):
-    """Keeps what housekeeping logs, in order."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: queues.Queue[logging.LogRecord] = queues.Queue()
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep it."""
-        self.told.put(record)
-
-    def next(self, expected: str) -> dict[str, Any]:
-        """Wait for the next line, which has to hold this; return all that it says."""
-        record = self.told.get(timeout=10)
-        assert expected in record.getMessage()
-        return vars(record)
 
 
 class Clock:
@@ -95,59 +74,6 @@ def stub() -> Iterator[StubSqs]:
 def attributes(**more: str) -> Answer:
     """Answer GetQueueAttributes for the queue `events`."""
     return Answer({"Attributes": {"QueueArn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:events", **more}})
-
-
-class Running:
-    """Housekeeping at work, and what it says of the one queue that most tests are about."""
-
-    def __init__(self, keeper: Housekeeping, events: Events, queue: str) -> None:
-        self.keeper = keeper
-        self.events = events
-        self._queue = queue
-
-    @property
-    def state(self) -> QueueState:
-        """Return what is known of the queue now."""
-        return self.keeper.queues[self._queue]
-
-
-@contextmanager
-def housekeeping(
-    endpoint_url: str,
-    *names: str,
-    interval_seconds: float = 0.05,
-    prefix_seconds: float = 0.05,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> Iterator[Running]:
-    """Run one until the context ends."""
-    events = Events()
-    logger = logging.getLogger("exporter")
-    logger.addHandler(events)
-    logger.setLevel(logging.INFO)
-    names = names or ("events",)
-    connection = connect(endpoint_url=endpoint_url)
-    keeper = Housekeeping(
-        connection,
-        names,
-        interval_seconds=interval_seconds,
-        prefix_seconds=prefix_seconds,
-        monotonic=monotonic,
-    )
-    keeper.start()
-    try:
-        yield Running(keeper, events, queue_name_of(names[0]) if not is_prefix(names[0]) else "")
-    finally:
-        keeper.stop()
-        logger.removeHandler(events)
-        connection.client.close()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait, up to ten seconds, until it holds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_queue_is_found_by_its_name_with_attributes_and_depth(moto: str) -> None:
@@ -287,8 +213,10 @@ def test_denied_attributes_leave_the_queue_usable(stub: StubSqs) -> None:
         assert run.state.target is not None
         assert (run.state.problem, run.state.depth) == (None, None)
         assert run.events.told.empty()
-        stub.answers["GetQueueAttributes"] = lambda _: attributes(MessageRetentionPeriod="60")
+        stub.answers["GetQueueAttributes"] = lambda _: attributes(MessageRetentionPeriod="60", CreatedTimestamp="1")
         assert run.events.next("found")["retention_seconds"] == 60
+        stub.wait_for("GetQueueAttributes", stub.count("GetQueueAttributes") + 2)
+        assert run.events.told.empty(), "it is the same queue: nobody says that it was made again"
 
 
 def test_an_unreadable_dead_letter_queue_is_no_problem_of_the_queue(stub: StubSqs) -> None:

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import bcrypt
 import pytest
 from certificates import Authority
+from landing_examples import page
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
@@ -61,8 +62,8 @@ def serving(registry: CollectorRegistry | None = None, **settings: Any) -> Itera
         "host": "127.0.0.1",
         "port": 0,
         "healthy": lambda: True,
-        "ready": lambda: None,
-        "page": lambda: LandingPage("1.2.3", ("orders",), "It counts."),
+        "ready": lambda: (True, "Ready."),
+        "page": lambda: page(time.monotonic()),
     }
     server = WebServer(registry or registry_of_one(), **{**defaults, **settings})
     server.start()
@@ -235,7 +236,9 @@ def test_created_timestamps_are_shown_where_wanted() -> None:
 def test_health_and_readiness_say_so_in_a_sentence() -> None:
     """200 or 503 for machines, a sentence for people."""
     state: dict[str, Any] = {"healthy": True, "why_not": None}
-    with serving(healthy=lambda: state["healthy"], ready=lambda: state["why_not"]) as server:
+    with serving(
+        healthy=lambda: state["healthy"], ready=lambda: (state["why_not"] is None, state["why_not"] or "Ready.")
+    ) as server:
         well = [ask(server, path) for path in ("/-/healthy", "/-/ready")]
         state.update(healthy=False, why_not="The queue orders does not exist (yet).")
         ill = [ask(server, path) for path in ("/-/healthy", "/-/ready")]
@@ -246,20 +249,34 @@ def test_health_and_readiness_say_so_in_a_sentence() -> None:
     ]
 
 
-def test_the_landing_page_shows_facts_and_links_and_escapes_them() -> None:
-    """Name, version, queues, state and links; nothing of it can become markup, and nothing is loaded from elsewhere."""
-    page = LandingPage("1.2.3", ("orders", "<script>alert(1)</script>"), 'It "waits" & sees.')
-    with serving(page=lambda: page) as server:
-        answer = ask(server, "/")
+def test_the_landing_page_shows_facts_and_links_and_loads_nothing() -> None:
+    """Name, version, state, queues and links, under a policy that lets nothing in from elsewhere."""
+    with serving(page=lambda: page(100.0)) as server:
+        answer, packed = ask(server, "/"), ask(server, "/", Accept_Encoding="gzip")
     assert answer.headers["Content-Type"] == "text/html; charset=utf-8"
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
-    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    for part in ("sqs-event-exporter", "1.2.3", "orders", "&lt;script&gt;", "It &quot;waits&quot; &amp; sees."):
+    assert answer.headers["Content-Security-Policy"] == (
+        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    )
+    for part in ("sqs-event-exporter", "0.2.0", "shop-events", "pageview", "receiving and counting", "<svg"):
         assert part in answer.text
     for link in ("/metrics", "/-/healthy", "/-/ready"):
         assert f'href="{link}"' in answer.text
-    assert "<script" not in answer.text
-    assert "://" not in answer.text
+    assert packed.headers["Content-Encoding"] == "gzip"
+    assert packed.text == answer.text
+
+
+def test_a_page_that_fails_leaves_the_scrapes_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Its counts are taken by the server's own thread, which goes on."""
+
+    def fail() -> LandingPage:
+        raise RuntimeError("no snapshot")
+
+    with serving(page=fail) as server, caplog.at_level(logging.INFO):
+        assert ask(server, "/").status == 500
+        assert ask(server).status == 200
+        assert server.running
+    assert {record.getMessage() for record in caplog.records} == {"page failed"}
 
 
 @pytest.mark.parametrize("path", ["/metrics/", "/metrics/../", "/favicon.ico", "/-/", "/.git/config", "//", "/METRICS"])
@@ -362,9 +379,10 @@ def has_ipv6() -> bool:
 
 
 @pytest.mark.skipif(not has_ipv6(), reason="this machine has no ::1")
-def test_no_host_means_both_families() -> None:
-    """127.0.0.1 and ::1 answer on one port, and a host in IPv6 is written in brackets."""
-    with serving(host="") as server:
+@pytest.mark.parametrize("host", ["", "::", "0:0::0"])
+def test_no_host_means_both_families(host: str) -> None:
+    """127.0.0.1 and ::1 answer on one port, as with Go's [::], and a host in IPv6 is written in brackets."""
+    with serving(host=host) as server:
         for address in ("127.0.0.1", "::1"):
             connection = http.client.HTTPConnection(address, server.port, timeout=PATIENCE_SECONDS)
             connection.request("GET", "/-/healthy")
@@ -620,6 +638,27 @@ def test_a_client_that_asked_may_stay_until_its_next_scrape() -> None:
     assert len(clients) == 0
 
 
+def test_the_death_of_its_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw ends the thread, and not in silence: `run` hears of it and ends the process."""
+    monkeypatch.setattr(web, "ROUND_SECONDS", 0.01)
+    told: list[threading.ExceptHookArgs] = []
+    monkeypatch.setattr(threading, "excepthook", told.append)
+    fails = [False]
+
+    class Failing(Clients):
+        def drop_late(self) -> None:
+            if fails[0]:
+                raise RuntimeError("nobody foresaw this")
+
+    monkeypatch.setattr(web, "Clients", Failing)
+    with serving() as server:
+        assert ask(server).status == 200
+        fails[0] = True
+        wait_until(lambda: told, "it was not told")
+        wait_until(lambda: not server.running, "it still runs")
+    assert str(told[0].exc_value) == "nobody foresaw this"
+
+
 # TLS
 
 
@@ -698,6 +737,25 @@ def test_a_renewed_certificate_is_taken_up(
         ]
         third = authority.sign("renewed")
         wait_until(lambda: serial_of(server) == third.serial, "the repaired certificate was not taken up")
+
+
+@pytest.mark.parametrize(
+    "text", ["? [a]\n: b\n", "tls_server_config: [a]\n", "a: !!bool b\n", "basic_auth_users: {a: [b]}\n"]
+)
+def test_a_change_to_something_that_is_no_configuration_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, text: str
+) -> None:
+    """Keys and values of the wrong kind are told once, and the server goes on with what it had."""
+    monkeypatch.setattr(web, "ROUND_SECONDS", 0.02)
+    path = Path(passwords_file(tmp_path, {"alice": "old"}))
+    with serving(web_config=read_web_config(str(path))) as server, caplog.at_level(logging.INFO):
+        path.write_text(text)
+        wait_until(lambda: caplog.records, "it was not told")
+        assert ask(server, Authorization=basic("alice", "old")).status == 200
+        assert server.running
+    assert [record.getMessage() for record in caplog.records] == [
+        "changed web configuration is wrong, the old one stays in use"
+    ]
 
 
 # Passwords

@@ -229,6 +229,16 @@ def test_while_a_long_poll_is_open_no_other_receive_is_sent() -> None:
     assert pacing.wanted(1, 5.0) == 0
 
 
+def test_a_receive_that_hangs_does_not_hold_up_a_fast_stream() -> None:
+    """At 1,000 a second several receives are sent together: where one is never answered, the others go on."""
+    pacing = Pacing(MAX_RECEIVES, BatchWindow(1.0))
+    for number in range(100):
+        pacing.answered(9, number * 0.009 - 0.005, number * 0.009)
+    due_at = pacing.due_at(1)
+    assert due_at <= 100 * 0.009 + 0.05
+    assert pacing.wanted(1, due_at) == pacing.wanted(0, due_at) - 1 > 0
+
+
 def test_a_failure_waits_for_its_backoff_and_not_for_a_full_batch() -> None:
     """After a failed receive the next is due when the backoff says so, and one alone."""
     pacing = Pacing(MAX_RECEIVES, BatchWindow(1.0))
@@ -285,3 +295,14 @@ def test_deletes_gather_to_ten_for_a_while(
     """Five windows, but a quarter of the visibility timeout at most; never ten, never those of a FIFO queue."""
     window = BatchWindow(1.0)
     assert window.deletes_due_at(waiting, 100.0, visibility_timeout_seconds, fifo=fifo) == due_at
+
+
+def test_ten_deletes_go_with_the_next_receives() -> None:
+    """Both are sent in one iteration, no later than the deadline of fewer, and at once where no receive waits."""
+    window = BatchWindow(1.0)
+    window.answered(9, 99.99, 100.0)
+    assert window.receives_due_at == pytest.approx(100.99)
+    assert window.deletes_due_at(10, 100.0, VISIBILITY_TIMEOUT_SECONDS) == window.receives_due_at
+    assert window.deletes_due_at(10, 100.0, 2) == 100.5
+    window.answered(0, 101.0, 121.0)
+    assert window.deletes_due_at(10, 121.0, VISIBILITY_TIMEOUT_SECONDS) == -math.inf

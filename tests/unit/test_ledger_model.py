@@ -189,7 +189,7 @@ class ModelQueue:
 
     def rebuild(self) -> None:
         """Know again from the rows which ids are young."""
-        rows = [*self.disk.rows, *self.disk.event_rows]
+        rows: list[Row | EventRow] = [*self.disk.rows, *self.disk.event_rows]
         self.young = sorted((row.clock + row.paused, row.taken) for row in rows)
         self.spread = False
 
@@ -592,7 +592,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 LedgerMachine.TestCase.settings = settings(
-    max_examples=2_000 if SOAK else 60,
+    max_examples=2_000 if SOAK else 30,
     stateful_step_count=100 if SOAK else 50,
     deadline=None,
     derandomize=not SOAK,

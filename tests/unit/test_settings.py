@@ -359,12 +359,12 @@ def test_what_is_flag_only_is_taken_from_no_other_source(tmp_path: Path) -> None
     """A demo does not write into the ledger that a variable names."""
     named, _ = in_file(tmp_path, "queue: orders\n")
     environment = {"EXPORTER_LEDGER__PATH": "/data/ledger.db", "EXPORTER_SUMMARY__INTERVAL": "5s"}
-    defaults = {"queue": "demo", "ledger.path": "/tmp/x.db", "summary.interval": "2s"}  # noqa: S108 - nothing is written
+    defaults = {"queue": "demo", "ledger.path": "/nowhere/x.db", "summary.interval": "2s"}
     flag_only = {"queue", "ledger.path"}
     settings = read_settings(named, environment, defaults=defaults, flag_only=flag_only)
     assert (settings.queue, settings.ledger.path, settings.summary.interval_seconds) == (
         ("demo",),
-        Path("/tmp/x.db"),
+        Path("/nowhere/x.db"),
         5,
     )
     flags = {"ledger.path": "mine.db"}
@@ -375,7 +375,7 @@ def test_settings_never_change() -> None:
     """They are read once; nothing can set them later."""
     settings = read_settings({"queue": "orders"}, {})
     with pytest.raises(ValidationError):
-        settings.queue = "other"
+        settings.queue = ("other",)
     with pytest.raises(ValidationError):
         settings.sqs.max_receives = 1
 

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import bcrypt
 import pytest
+import yaml
 from certificates import Authority
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from exporter.errors import WrongSettingError
 from exporter.web.config import read_web_config
@@ -204,9 +208,9 @@ def test_suites_of_tls_1_3_alone_leave_tls_1_2_out(directory: Path) -> None:
         ),
         (
             "basic_auth_users:\n  alice: 12345\n",
-            "web.yml:2 (basic_auth_users.alice) is wrong: it should be a valid str",
+            "web.yml:2 (basic_auth_users.alice) is not text: write one value",
         ),
-        ("basic_auth_users:\n  1: x\n", "web.yml:2 (basic_auth_users.1) is wrong: it should be a valid string"),
+        ("basic_auth_users:\n  1: x\n", "web.yml:2 (basic_auth_users.1) is a key that is not text"),
     ],
 )
 def test_a_wrong_file_is_refused_with_the_line_and_what_would_be_right(
@@ -256,3 +260,51 @@ def test_any_of_the_files_changing_is_noticed(directory: Path) -> None:
         with (directory / name).open("a", encoding="utf-8") as file:
             file.write("\n")
         assert config.current_stamps() != config.stamps, name
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("? [a, b]\n: c\n", "web.yml:1 is not YAML: a key is not text"),
+        ("basic_auth_users:\n  {? {x: y}: z}\n", "web.yml:2 is not YAML: a key is not text"),
+        ("{!!str [a]: 1}\n", "web.yml:1 is not YAML: a key is not text"),
+        ("!!map [a]\n", "web.yml:1 is not YAML: it is not a mapping"),
+        ("1: 2\n", "web.yml:1 (1) is a key that is not text: put it in quotes"),
+        ("http_server_config:\n  headers: {1: 2}\n", "headers.1) is a key that is not text: put it in quotes"),
+        ("basic_auth_users:\n  a: [b]\n", "web.yml:2 (basic_auth_users.a) is not text: write one value"),
+        ("http_server_config:\n  http2: [1]\n", "web.yml:2 (http_server_config.http2) is neither true nor false"),
+        ("tls_server_config: {cert_file: [x], key_file: {}}\n", "(tls_server_config.cert_file) is not the path of a"),
+        ("tls_server_config: {cert_file: a, key_file: b, min_version: [TLS12]}\n", "(tls_server_config.min_version)"),
+        ("tls_server_config: {cert_file: a, key_file: b, client_auth_type: {a: b}}\n", "config.client_auth_type) is"),
+        ('tls_server_config: {cert_file: "a\\0b", key_file: b}\n', "can't be read: it is not the path of a file"),
+        ("a: !!bool b\n", "which is not YAML"),
+        ("a: !!timestamp b\n", "which is not YAML"),
+        ("a: !!set [b]\n", "web.yml:1 is not YAML: it is not a mapping"),
+    ],
+)
+def test_keys_and_values_of_the_wrong_kind_are_refused(directory: Path, text: str, sentence: str) -> None:
+    """Whatever YAML can hold, a wrong file is one sentence."""
+    assert sentence in refused(directory, text)
+
+
+_SCALARS = (
+    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.dates() | st.sampled_from(["TLS12", "a"])
+)
+_KEYS = _SCALARS | st.sampled_from(
+    ["tls_server_config", "http_server_config", "basic_auth_users", "cert_file", "key_file", "headers", "min_version"]
+)
+_ANYTHING = st.recursive(
+    _SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS | st.tuples(_SCALARS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(content=_ANYTHING, cut=st.integers(0, 300))
+def test_any_yaml_is_read_or_refused(directory: Path, content: object, cut: int) -> None:
+    """Nothing but the sentence comes out of a wrong file, whole or cut off."""
+    text = yaml.dump(content)
+    for part in (text, text[:cut]):
+        with suppress(WrongSettingError):
+            read_web_config(written(directory, part))

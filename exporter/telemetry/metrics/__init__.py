@@ -8,7 +8,7 @@ from __future__ import annotations
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector
 
 from exporter.telemetry.metrics.health import Health
-from exporter.telemetry.metrics.kept import LedgerCollector
+from exporter.telemetry.metrics.ledger import LedgerCollector
 from exporter.telemetry.metrics.state import StateCollector
 
 __all__ = ["Health", "LedgerCollector", "StateCollector", "new_registry"]

@@ -49,6 +49,7 @@ class Health:
         self._receives_in_flight = Gauge(*names.RECEIVES_IN_FLIGHT.instrument, registry=registry)
         self._last_successful_receive = Gauge(*names.LAST_SUCCESSFUL_RECEIVE.instrument, registry=registry)
         self._requests = Counter(*names.REQUESTS.instrument, registry=registry)
+        self._requests_by: dict[tuple[str, str], Counter] = {}
         self._request_durations = BatchHistogram(names.REQUEST_DURATION, registry)
         self._commits = Histogram(
             *names.COMMIT_DURATION.instrument, buckets=names.COMMIT_DURATION.buckets, registry=registry
@@ -68,7 +69,7 @@ class Health:
             self._delete_failures.labels(queue, reason)
             self._receive_errors.labels(queue, reason)
         for operation in names.OPERATIONS:
-            self._requests.labels(queue, operation)
+            self.requests_made(queue, operation, 0)
         if len(self._queues) <= COMPLETE_QUEUES:
             self._event_ages.begin((queue,))
             self._message_ages.begin((queue,))
@@ -100,7 +101,10 @@ class Health:
 
     def requests_made(self, queue: str, operation: str, count: int) -> None:
         """Count requests, whatever became of them."""
-        self._requests.labels(queue, operation).inc(count)
+        counter = self._requests_by.get((queue, operation))
+        if counter is None:
+            counter = self._requests_by[queue, operation] = self._requests.labels(queue, operation)
+        counter.inc(count)
 
     def observe_requests(self, queue: str, operation: str, seconds: Iterable[float]) -> None:
         """Note how long a batch's calls took; `operation` is one of `exporter.telemetry.metrics.names.OPERATIONS`."""

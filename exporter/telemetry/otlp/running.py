@@ -129,7 +129,7 @@ def _tracing(tracer: Tracer, wanted: Wanted) -> Tracing:
     return Tracing(
         tracer,
         wanted.sampled_share,
-        SpanBudget(wanted.span_batch_size, wanted.span_queue_size / (wanted.span_delay_milliseconds / 1000)),
+        SpanBudget(wanted.span_batch_size, wanted.span_batch_size / (wanted.span_delay_milliseconds / 1000)),
         DEFAULT_MAX_LINKS if max_links is None else max_links,
     )
 

@@ -12,6 +12,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, use_span
 
 from exporter.sqs.answers import Failed, Received
+from exporter.sqs.reasons import header
 from exporter.telemetry.otlp import names
 from exporter.telemetry.otlp.links import links_to_producers
 from exporter.telemetry.otlp.measurements import outcome_of
@@ -30,7 +31,7 @@ NOT_RECORDED = "ledger_unavailable"
 class SpanBudget:
     """How many spans may begin: `burst` at once, and `per_second` in the long run.
 
-    What the SDK's queue has no room for it drops, after all the work of making it.
+    Making a span and sending it takes 90 us: one for each call would take as much as the counting.
     """
 
     def __init__(self, burst: int, per_second: float, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -126,11 +127,8 @@ class Telemetry:
             attributes[names.BATCH_COUNT] = count
         if error:
             attributes[names.ERROR_TYPE] = error
-        # Which request of several it was; older clients of SQS do not say.
-        for name, known in (
-            (names.QUEUE_URL, self._queue_url(answer.queue)),
-            (names.REQUEST_ID, getattr(answer, "request_id", None)),
-        ):
+        request_id = header(answer.headers, "x-amzn-requestid")
+        for name, known in ((names.QUEUE_URL, self._queue_url(answer.queue)), (names.REQUEST_ID, request_id)):
             if known:
                 attributes[name] = known
         span = self._tracing.tracer.start_span(
