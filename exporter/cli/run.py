@@ -120,9 +120,13 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             healthy=readiness.healthy,
             ready=views.ready,
             page=views.landing_page,
-            zero_first=ZeroFirst((names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name), lambda: started_seconds)
+            zero_first=ZeroFirst(
+                (names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name),
+                lambda: max(started_seconds, ledger.speaking_since_seconds),
+            )
             if settings.web.zero_first
             else None,
+            speaking=lambda: ledger.speaker,
         )
 
         web.start()
@@ -140,14 +144,13 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         gc.freeze()
         with _signals(consumer), _threads_that_must_live(consumer):
             consumer.run()
-        # The lease is given back after the last summary; a file holds what was settled only once it is closed.
+        # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
         if isinstance(ledger, SqliteLedger):
             ledger.close()
         else:
             ledger.finish()
         summary.stop()
         _say_what_stopped(ledger)
-        ledger.close()
     return 0
 
 

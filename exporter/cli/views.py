@@ -13,8 +13,7 @@ from exporter.web import LandingPage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exporter.ledger.postgres.ledger import PostgresLedger
-    from exporter.ledger.sqlite.ledger import SqliteLedger
+    from exporter.ledger import Ledger
     from exporter.settings import Settings
     from exporter.sqs.housekeeping import Housekeeping
     from exporter.telemetry.otlp.running import OpenTelemetry
@@ -27,7 +26,7 @@ class Views:
     def __init__(
         self,
         settings: Settings,
-        ledger: SqliteLedger | PostgresLedger,
+        ledger: Ledger,
         housekeeping: Housekeeping,
         readiness: Readiness,
         *,

@@ -189,6 +189,10 @@ class Ledger(Protocol):
         """Whether this process shows what the ledger keeps, now. Only where replicas share a ledger it may not."""
 
     @property
+    def speaking_since_seconds(self) -> float:
+        """Since when it does, Unix time; 0: nobody else ever did."""
+
+    @property
     def problem(self) -> LedgerError | None:
         """Why nothing can be committed now: it is connecting or reopening, or a commit failed. None: it works."""
 

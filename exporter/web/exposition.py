@@ -51,6 +51,8 @@ class Exposition:
     body: bytes
     up_to: int = 0
     """The highest number of a new series in it; see exporter.web.zero_first."""
+    spoken: bool = False
+    """Whether it may hold what only the ledger's speaker shows."""
     _packed: bytes | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -76,10 +78,12 @@ class Expositions:
         *,
         created_timestamps: bool,
         zero_first: ZeroFirst | None = None,
+        speaking: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._registry = registry
         self._zero_first = zero_first
+        self._speaking = speaking
         self._created_timestamps = created_timestamps
         self._monotonic = monotonic
         self._made: dict[Wanted, _Made] = {}
@@ -91,6 +95,13 @@ class Expositions:
 
     async def get(self, wanted: Wanted) -> Exposition:
         """Return an exposition that is at most a second old. What a collector raises, this raises."""
+        exposition = await self._at_most_a_second_old(wanted)
+        while exposition.spoken and not self._speaking():
+            self._made.pop(wanted, None)
+            exposition = await self._at_most_a_second_old(wanted)
+        return exposition
+
+    async def _at_most_a_second_old(self, wanted: Wanted) -> Exposition:
         now = self._monotonic()
         made = self._made.get(wanted)
         if made is not None and now < made.usable_until:
@@ -103,6 +114,7 @@ class Expositions:
 
     async def _make(self, wanted: Wanted, began_at: float) -> Exposition:
         new_series = None if self._zero_first is None else self._zero_first.new_series(wanted.view)
+        spoken = self._speaking()
         try:
             parts = []
             worked_since = time.thread_time()
@@ -117,7 +129,8 @@ class Expositions:
             if self._making.get(wanted, (None,))[0] == began_at:
                 del self._making[wanted]
         up_to = 0 if new_series is None else new_series.up_to
-        exposition = Exposition(wanted.format.content_type, b"".join(parts), up_to)
+        spoken = spoken or self._speaking()
+        exposition = Exposition(wanted.format.content_type, b"".join(parts), up_to, spoken)
         ended_at = self._monotonic()
         usable = min(MAX_AGE_SECONDS, USES_OF_TIME * (ended_at - began_at))
         self._forget(ended_at)

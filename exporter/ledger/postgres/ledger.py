@@ -77,6 +77,11 @@ class PostgresLedger:
         return self._replica.speaker
 
     @property
+    def speaking_since_seconds(self) -> float:
+        """Since when it is, Unix time on the database's clock, on which series are created, too."""
+        return self._replica.lease.since_seconds
+
+    @property
     def snapshots(self) -> Mapping[str, Snapshot]:
         """What was committed by all replicas, by queue; empty where another replica shows it."""
         return self._replica.snapshots

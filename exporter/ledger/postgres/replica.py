@@ -131,8 +131,8 @@ class Replica:
         )
         if not rows:
             raise fenced()
-        (term,) = single(rows)
-        self.lease.answered(None if term is None else int(term))
+        term, at_seconds = single(rows)
+        self.lease.answered(None if term is None else int(term), float(text(at_seconds)))
         yield from self.read()
         self.to_prune.update({name: None for name, queue in self.queues.items() if queue.id is not None})
         if self.lease.held:

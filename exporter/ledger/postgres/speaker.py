@@ -32,6 +32,8 @@ class Lease:
         self._until = float("-inf")
         self.term: int | None = None
         """Counts the changes of the speaker; None: this replica is not it."""
+        self.since_seconds = 0.0
+        """When it became the speaker, Unix time on the database's clock."""
 
     @property
     def held(self) -> bool:
@@ -42,8 +44,10 @@ class Lease:
         """Note that a renewal is about to be sent."""
         self._asked_at = self._clock()
 
-    def answered(self, term: int | None) -> None:
-        """Take in the answer: the term, or None where another replica holds the lease."""
+    def answered(self, term: int | None, at_seconds: float = 0.0) -> None:
+        """Take in the answer: the term (None: another replica holds the lease), and the database's time."""
+        if term != self.term:
+            self.since_seconds = at_seconds
         self.term = term
         self._until = float("-inf") if term is None else self._asked_at + LEASE_SECONDS - _DRIFT_SECONDS
 

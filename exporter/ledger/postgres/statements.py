@@ -190,10 +190,10 @@ WITH alive AS (
   FROM alive WHERE s.ledger_id = $3::int AND (s.replica_id = alive.id OR s.expires_at < clock_timestamp())
   RETURNING s.term
 )
-SELECT (SELECT term FROM leased) FROM alive
+SELECT (SELECT term FROM leased), extract(epoch FROM clock_timestamp()) FROM alive
 """
 """Say that the replica lives, and take or renew the speaker's lease of ledger $3 for $4 seconds: a row with the term,
-null where another replica holds the lease; no row where the replica was fenced out."""
+null where another replica holds the lease, and the time; no row where the replica was fenced out."""
 
 LEAVE = f"""
 WITH left_ AS (

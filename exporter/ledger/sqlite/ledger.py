@@ -48,6 +48,7 @@ class SqliteLedger:
 
     speaker = True
     """Nobody else has the file."""
+    speaking_since_seconds = 0.0
 
     def __init__(  # noqa: PLR0913 - plain values, by name
         self,
