@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.build import PROGRAM
 from exporter.cli.command_line import Command, read_command_line
-from exporter.cli.options import DEMO_FLAG_ONLY, DEMO_SUMMARY_INTERVAL, PeekOptions, ProduceOptions
+from exporter.cli.options import DEMO_FLAG_ONLY, DEMO_SUMMARY_INTERVAL, CheckOptions, PeekOptions, ProduceOptions
 from exporter.errors import ExporterError, WrongSettingError
 from exporter.ledger import failpoint
 from exporter.settings import Settings
@@ -43,7 +43,7 @@ COMMANDS = {
         flag_only=DEMO_FLAG_ONLY,
     ),
     "produce": Command("send events into a queue, and account for them at the end", SHARED, ProduceOptions),
-    "check": Command("say whether settings, queue and ledger are fit for run", EVERY - {"until-empty"}),
+    "check": Command("say line by line whether run will work here", EVERY - {"until-empty"}, CheckOptions),
     "peek": Command(
         "show how some messages would be counted, and leave them in the queue",
         SHARED | READING,

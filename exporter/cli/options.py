@@ -1,6 +1,6 @@
 """The options that single commands have beside the settings."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -11,6 +11,33 @@ DEMO_SUMMARY_INTERVAL = "2s"
 
 DEMO_FLAG_ONLY = frozenset({"queue", "ledger.path"})
 """Neither a real queue nor a real ledger is touched because a variable or a file happens to name it."""
+
+
+class CheckOptions(Group):
+    """What check does and prints."""
+
+    format: Annotated[
+        Literal["text", "json"],
+        Setting("format", "text for people, or one JSON object", "text or json", "FORMAT"),
+    ] = "text"
+    receive: Annotated[
+        bool,
+        Setting(
+            "receive",
+            "also receive one message of each queue, which counts towards maxReceiveCount, and give it back",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
+    print_iam_policy: Annotated[
+        bool,
+        Setting(
+            "print-iam-policy",
+            "only print the IAM policy that run needs for these settings",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
 
 
 class PeekOptions(Group):

@@ -12,6 +12,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
 from exporter.cli.views import Views
@@ -74,7 +75,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     with ExitStack() as stopping:
         ledger = open_ledger(settings)
         stopping.callback(ledger.close)
-        housekeeping = Housekeeping(connection, settings.queue)
+        housekeeping = Housekeeping(connection, settings.queue, advice=lambda attributes: advice(attributes, settings))
         if not isinstance(ledger, SqliteLedger):
             housekeeping.repeat("PostgreSQL's address", ledger.target.resolve)
         registry = new_registry()
