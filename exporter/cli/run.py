@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
+from exporter.cli.opening import open_ledger
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
 from exporter.consumer.queue import QueueOptions
@@ -25,7 +26,7 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
 from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
-from exporter.sqs.names import is_prefix, queue_name_of
+from exporter.sqs.names import is_prefix
 from exporter.summary import Summary
 from exporter.telemetry import logs
 from exporter.telemetry.instrumentation import Instrumentation
@@ -153,44 +154,6 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         summary.stop()
         _say_what_stopped(ledger)
     return 0
-
-
-def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
-    """Open the ledger that the settings name; one in PostgreSQL connects when it is polled. Raises ExporterError."""
-    if settings.ledger.url:
-        return _postgres_ledger(settings, settings.ledger.url)
-    return SqliteLedger(
-        str(settings.ledger.path),
-        name=settings.ledger.name,
-        queues=[queue_name_of(queue) for queue in settings.queue if not is_prefix(queue)],
-        types=settings.events.types,
-        max_types=settings.events.max_types,
-        label_names=settings.label_names,
-        max_series=settings.events.max_series,
-        window_seconds=settings.ledger.window_seconds,
-        id_window_seconds=settings.events.id_window_seconds,
-        max_ids=settings.ledger.max_ids,
-    )
-
-
-def _postgres_ledger(settings: Settings, url: str) -> PostgresLedger:
-    try:
-        from exporter.ledger.postgres.ledger import PostgresLedger  # noqa: PLC0415 - an extra that not everybody has
-    except ImportError as error:
-        raise WrongSettingError(
-            f"--ledger.url needs psycopg, which is not here ({error}): pip install 'sqs-event-exporter[postgres]'"
-        ) from None
-    return PostgresLedger(
-        url,
-        name=settings.ledger.name,
-        types=settings.events.types,
-        max_types=settings.events.max_types,
-        label_names=settings.label_names,
-        max_series=settings.events.max_series,
-        window_seconds=settings.ledger.window_seconds,
-        id_window_seconds=settings.events.id_window_seconds,
-        max_ids=settings.ledger.max_ids,
-    )
 
 
 def queue_options(settings: Settings, queue: str) -> QueueOptions:

@@ -49,6 +49,7 @@ class HandMadeLedger:
 
     name = "hand-made"
     speaker = True
+    speaking_since_seconds = 0.0
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
