@@ -336,13 +336,14 @@ class Queue:
         in_flight = self._client.receives_in_flight(self.name)
         wanted = self._pacing.wanted(in_flight, now)
         allowed = self._deletions.receives(wanted, now)
+        if wanted:
+            capacity = self._recorder.capacity(self.name) - self.gathered_messages - BATCH_SIZE * in_flight
+            allowed = max(0, min(allowed, capacity // BATCH_SIZE))
         limited = self._recorder.limited(self.name)
         if limited is None:
             self._readiness.clear("limited")
         else:
             self._readiness.set("limited", limited)
-            capacity = self._recorder.capacity(self.name) - self.gathered_messages - BATCH_SIZE * in_flight
-            allowed = max(0, min(allowed, capacity // BATCH_SIZE))
         if wanted and not (allowed or in_flight):
             self._readiness.receives_pause(now)
         return allowed
