@@ -78,7 +78,9 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         if telemetry_wanted is not None:
             telemetry = _open_telemetry(telemetry_wanted, connection, registry, ledger, housekeeping)
         instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
-        readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
+        readiness = Readiness(
+            commit_started_at=lambda: ledger.commit_started_at, prefix_problems=lambda: housekeeping.prefix_problems
+        )
         client = Client(
             max_connections=MAX_CONNECTIONS,
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,

@@ -83,7 +83,7 @@ def a_backlog_of_what_is_no_event(ledger: Path) -> None:
 
 
 def a_backlog_with_few_receives(ledger: Path) -> None:
-    """The good queue has a receive of its own even where one receive is all that is allowed for both."""
+    """Show that each queue has a receive of its own even where one receive is all that is allowed."""
 
     def trouble(sqs: FakeSqs) -> None:
         sqs.load(BACKLOG, seed=3, queue_name=TROUBLED)
@@ -110,7 +110,7 @@ def every_call_denied(ledger: Path) -> None:
 
 
 def receives_that_are_denied(ledger: Path) -> None:
-    """Looked at, but not received from."""
+    """Let housekeeping look at it, but nobody receive from it."""
 
     def trouble(sqs: FakeSqs) -> None:
         sqs.fault("error", RECEIVES, queue_name=TROUBLED, code="AccessDeniedException")
@@ -139,7 +139,7 @@ def deletes_that_are_never_answered(ledger: Path) -> None:
 
 
 def a_queue_that_does_not_exist(ledger: Path) -> None:
-    """It is waited for."""
+    """Wait for it, and count the other meanwhile."""
     apart(ledger, lambda sqs: sqs.delete_queue(TROUBLED), why="does not exist")
 
 
@@ -154,7 +154,7 @@ def a_region_that_does_not_answer(ledger: Path) -> None:
 
 
 def receives_that_are_never_answered(ledger: Path) -> None:
-    """The queue is found, and then every receive from it meets silence."""
+    """Let it be found, and then every receive from it meet silence."""
 
     def trouble(sqs: FakeSqs) -> None:
         sqs.fault("black_hole", RECEIVES, queue_name=TROUBLED)
