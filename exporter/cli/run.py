@@ -85,7 +85,9 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             telemetry = _open_telemetry(telemetry_wanted, connection, registry, ledger, housekeeping)
         instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
         readiness = Readiness(
-            commit_started_at=lambda: ledger.commit_started_at, notes=lambda: _notes(housekeeping, summary)
+            commit_started_at=lambda: ledger.commit_started_at,
+            prefix_problems=lambda: housekeeping.prefix_problems,
+            notes=lambda: _notes(housekeeping, summary),
         )
         client = Client(
             max_connections=MAX_CONNECTIONS,
@@ -173,7 +175,7 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
 def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
     """Return what `/-/ready` says beside: what does not keep the exporter from counting."""
     unread = [sentence for sentence in (logs.stuck(), summary.stuck()) if sentence is not None]
-    return [*unread, *housekeeping.left_out.values(), *map(str, housekeeping.prefix_problems.values())]
+    return [*unread, *housekeeping.left_out.values()]
 
 
 @contextmanager

@@ -111,6 +111,7 @@ class Queue:
         """Take over what is known of the queue now. Raises WrongSettingError and LedgerError for a queue named."""
         self._target = state.target
         self._gone = state.gone
+        self._readiness.gone = state.gone and not self._named
         if state.problem is None:
             self._readiness.clear("queue")
         else:
@@ -184,6 +185,7 @@ class Queue:
         self._pacing.answered(messages + sum(answer.released.values()), answer.sent_at, answer.answered_at)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
+            self._readiness.clear("quota")
             self.gathered.append(answer)
             self.gathered_messages += messages
 
