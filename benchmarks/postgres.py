@@ -1,7 +1,8 @@
 """What the ledger in PostgreSQL costs, measured without SQS, with a server of its own in a temporary directory.
 
-    PYTHONPATH=tests python benchmarks/postgres.py [cost] [disk] [replicas]
+    PYTHONPATH=tests python benchmarks/postgres.py [whole] [cost] [disk] [replicas]
 
+- whole: the exporter with a full backlog of the benchmarks' stub of SQS, beside the same with SQLite
 - cost: CPU a message in the exporter beside SQLite, in PostgreSQL, and its write-ahead log, by the size of a commit
 - disk: bytes on disk a remembered id, over three windows in each of which every id is settled and forgotten
 - replicas: messages a second of 1, 2 and 4 replicas with processes of their own, and of one behind a network
@@ -19,6 +20,10 @@ from typing import TYPE_CHECKING
 
 from postgres_replica import QUEUE, Proxy, Replica
 from postgres_server import PostgresServer, postgres_server
+from scenarios import load
+from stub_events import Load
+from stub_sqs import StubSqs
+from subject import exporter
 
 from exporter.events.event import Event
 from exporter.ledger import Delivery, QueueBatch
@@ -28,6 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 TYPES = [(name,) for name in ("purchase", "basket", "page_view")]
+BACKLOG = 100_000
 COST_MESSAGES = 40_000
 WINDOW_MESSAGES = 200_000
 WINDOWS = 4
@@ -72,6 +78,19 @@ def in_commits(deliveries: list[Delivery], size: int, commit: Callable[[list[Del
     for first in range(0, len(deliveries), size):
         commit(deliveries[first : first + size])
     return (time.process_time() - started) / len(deliveries) * 1e6
+
+
+def whole(server: PostgresServer) -> None:
+    """Print what a whole exporter does with a backlog, its counts compared with the truth."""
+    print("ledger       messages/s   exporter us   PostgreSQL us   (a message)")
+    with tempfile.TemporaryDirectory() as directory, StubSqs() as stub:
+        for name, place in (("SQLite", Path(directory, "ledger.db")), ("PostgreSQL", server.new_database("whole"))):
+            stub.load(Load(0))
+            stub.watch()
+            cpu = server_cpu_seconds(server)
+            ran = load(stub, exporter(stub, place, "--sqs.max-receives", "32"), Load(BACKLOG))
+            cpu = server_cpu_seconds(server) - cpu
+            print(f"{name:11} {ran.messages_per_second:11.0f} {ran.cpu_us:13.1f} {cpu / BACKLOG * 1e6:15.1f}")
 
 
 def cost(server: PostgresServer) -> None:
@@ -178,7 +197,7 @@ if __name__ == "__main__":
     if sys.argv[1:2] == ["--replica"]:
         be_a_replica(sys.argv[2])
     else:
-        parts = {"cost": cost, "disk": disk, "replicas": replicas}
+        parts = {"whole": whole, "cost": cost, "disk": disk, "replicas": replicas}
         for name in sys.argv[1:] or parts:
             with postgres_server([("autovacuum_naptime", "1")]) as running_server:
                 parts[name](running_server)
