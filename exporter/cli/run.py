@@ -144,8 +144,8 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             stopping.callback(telemetry.stop)
         # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
         gc.freeze()
-        # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite and
-        # libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
+        # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
+        # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
         sys.setswitchinterval(SWITCH_SECONDS)
         with _signals(consumer):
             consumer.run()
