@@ -13,7 +13,7 @@ SOAK_FLAGS ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/demo.stamp ## Show it all: an SQS of its own, a producer and the exporter (Ctrl-C ends it)
@@ -32,7 +32,7 @@ check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/lint-imports
-	@for part in exporter tests benchmarks charts fuzz grafana requirements; do \
+	@for part in exporter tests benchmarks charts compose docs fuzz grafana requirements; do \
 	  echo "$(BIN)/mypy $$part" && MYPYPATH=$$part:tests $(BIN)/mypy $$part || exit 1; done
 
 .PHONY: format
@@ -49,6 +49,10 @@ fuzz: $(VENV)/dev.stamp ## Throw bytes at the parser for FUZZ_SECONDS (60); need
 bench: $(VENV)/dev.stamp ## Measure it beside a boto3 loop, some minutes; BENCH_FLAGS are benchmarks/bench.py's
 	PYTHONPATH=tests $(BIN)/python benchmarks/bench.py $(BENCH_FLAGS)
 
+.PHONY: false-alarms
+false-alarms: $(VENV)/dev.stamp ## Simulate weeks in which nothing is wrong, and count the alerts that fire, some minutes
+	PYTHONPATH=tests $(BIN)/python benchmarks/false_alarms.py
+
 .PHONY: soak
 soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about a quarter of an hour; SOAK_FLAGS are benchmarks/soak.py's
 	$(BIN)/python benchmarks/soak.py $(SOAK_FLAGS)
@@ -58,8 +62,14 @@ hostile: $(VENV)/dev.stamp ## Send it a million types, answers of 60 MiB and mor
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/system/test_hostile_messages.py tests/system/test_cardinality.py $(TEST_FLAGS)
 
 .PHONY: dashboard
-dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard anew
+dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard and the Prometheus rules anew, and the chart's copies of them
 	$(BIN)/python grafana/dashboard.py
+	$(BIN)/python grafana/rules.py
+	$(BIN)/python charts/generate.py
+
+.PHONY: docs
+docs: $(VENV)/dev.stamp ## Make the tables of docs/metrics.md and docs/configuration.md anew
+	$(BIN)/python docs/generate.py
 
 .PHONY: chart
 chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew
@@ -68,6 +78,10 @@ chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew
 .PHONY: dist
 dist: $(VENV)/dev.stamp ## Build the wheel into dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
+
+.PHONY: pin-images
+pin-images: ## Add their digests to the images of docker-compose.yml and Dockerfile (needs Docker and a network)
+	$(PYTHON) compose/pin_images.py
 
 .PHONY: lock
 lock: $(VENV)/dev.stamp ## Compile requirements/*.txt from pyproject.toml; versions that fit are kept

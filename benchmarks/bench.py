@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import otlp_throughput
+import page
 import parts
 import report
 import scenarios
@@ -19,8 +20,6 @@ from certificates import Authority
 from stub_sqs import StubSqs
 
 BENCHMARKS = Path(__file__).parent
-PAGE = BENCHMARKS.parent / "docs" / "performance.md"
-BEGIN, END = "<!-- figures: written by make bench -->", "<!-- end of figures -->"
 LOOPBACK_MESSAGES = 200_000
 MANY_MESSAGES = 1_000_000
 WAITING_MESSAGES = 100_000
@@ -42,8 +41,7 @@ def main() -> None:
         text = report.page(_measure(Path(directory), arguments.rounds))
     print(text)
     if not arguments.print_only:
-        head, _, rest = PAGE.read_text().partition(BEGIN)
-        PAGE.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.partition(END)[2]}")
+        page.write("figures", text)
 
 
 def _measure(directory: Path, rounds: int) -> report.Figures:

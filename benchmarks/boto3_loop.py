@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from mypy_boto3_sqs.type_defs import DeleteMessageBatchRequestEntryTypeDef
 
 WAIT_SECONDS = 1
-"""Of each receive. The exporter's `--until-empty` waits as long."""
+"""The exporter's `--until-empty` waits as long."""
 
 
 def main() -> None:
@@ -28,6 +28,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--queue", required=True)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--wait", type=int, default=WAIT_SECONDS, help="seconds of the long poll")
     parser.add_argument("--until-empty", action="store_true")
     arguments = parser.parse_args()
 
@@ -44,7 +45,7 @@ def main() -> None:
 
     def consume() -> None:
         while not stopping.is_set():
-            answer = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=WAIT_SECONDS)
+            answer = sqs.receive_message(QueueUrl=queue_url, MaxNumberOfMessages=10, WaitTimeSeconds=arguments.wait)
             messages = answer.get("Messages", [])
             if not messages:
                 if arguments.until_empty:

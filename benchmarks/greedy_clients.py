@@ -16,7 +16,6 @@ import select
 import socket
 import statistics
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -27,7 +26,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from stub_events import BATCH_SIZE, Load
-from stub_sqs import QUEUE, StubSqs
+from stub_server import queue_names
+from stub_sqs import StubSqs
 from subject import Subject
 
 if TYPE_CHECKING:
@@ -229,9 +229,11 @@ def greedy(address: tuple[str, int], greed: Greed) -> Iterator[None]:
 
 def measure(tree: Path, stub: StubSqs, ledger: Path, greed: Greed, rounds: int) -> Measured:
     """Let the exporter of the tree work off a queue without end, while the load comes and goes."""
-    environment = {**stub.environment, "EXPORTER_EVENTS__TYPES": ",".join(greed.types)}
-    command = [str(tree / ".venv/bin/python"), "-m", "exporter", "run", "--queue", QUEUE, "--ledger.path", str(ledger)]
-    subject = Subject("exporter", [*command, "--web.listen-address", "127.0.0.1:0"], environment, exact=True)
+    environment = {"EXPORTER_EVENTS__TYPES": ",".join(greed.types)}
+    (queue,) = queue_names(1)
+    command = [str(tree / ".venv/bin/python"), "-m", "exporter", "run", "--queue", queue, "--ledger.path", str(ledger)]
+    command += ["--web.listen-address", "127.0.0.1:0"]
+    subject = Subject("exporter", command, stub, exact=True, environment=environment)
     paces: dict[bool, list[Pace]] = {False: [], True: []}
     with subject:
         subject.listening()
@@ -305,4 +307,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from stub_events import BATCH_SIZE, Messages
 
-from exporter.events.event import parse
-from exporter.ledger import Delivery, QueueIdentity
+from exporter.events.event import EventMapping, EventParser
+from exporter.ledger import Delivery, QueueBatch, QueueIdentity
 from exporter.ledger.message_ids import remembered_ids
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs import Credentials, Target
-from exporter.sqs.answers import parse_receive
-from exporter.sqs.requests import Route
-from exporter.sqs.response_memory import ResponseMemoryLimit
+from exporter.sqs.parsing import parse_receive
+from exporter.sqs.requests import QueueRequests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,34 +44,37 @@ def measure(directory: str) -> dict[str, float]:
     turns = [bodies[first : first + TURN_BATCHES] for first in range(0, len(bodies), TURN_BATCHES)]
     messages = [[message for body in turn for message in parse_receive(body)[0]] for turn in turns]
     now_seconds = time.time()
+    parse = EventParser(EventMapping()).parse
     ids = [[one.message_id for one in turn] for turn in messages]
     deliveries = [
         [
-            Delivery(message_id, parse(one.body, now_seconds=now_seconds))
+            Delivery(message_id, parse(one.body, sent_at_seconds=None, now_seconds=now_seconds))
             for one, message_id in zip(turn, remembered_ids(of_turn), strict=True)
         ]
         for turn, of_turn in zip(messages, ids, strict=True)
     ]
     handles = [[one.receipt_handle for one in turn] for turn in messages]
-    route = Route(_TARGET, "parts", ResponseMemoryLimit())
-    ledger = SqliteLedger(f"{directory}/parts.db", queue_name="events")
+    requests = QueueRequests("events")
+    requests.aim(_TARGET)
+    ledger = SqliteLedger(f"{directory}/parts.db")
     ledger.bind(QueueIdentity("events", "arn:aws:sqs:eu-west-1:123456789012:events"))
 
     def by_answer(do: Callable[[list[str]], object]) -> Callable[[list[str]], object]:
         return lambda turn: [do(turn[first : first + BATCH_SIZE]) for first in range(0, len(turn), BATCH_SIZE)]
 
     def record(turn: list[Delivery]) -> None:
-        ledger.record(turn, {})
-        ledger.settle([delivery.message_id for delivery in turn])
+        ledger.submit({"events": QueueBatch(turn)})
+        ledger.completed()
+        ledger.settle("events", [delivery.message_id for delivery in turn])
 
     parts = {
         "read the answer, check the MD5s": _best(lambda turn: [parse_receive(body) for body in turn], turns),
         "read the ids": _best(by_answer(remembered_ids), ids),
         "read and judge the bodies": _best(
-            lambda turn: [parse(one.body, now_seconds=now_seconds) for one in turn], messages
+            lambda turn: [parse(one.body, sent_at_seconds=None, now_seconds=now_seconds) for one in turn], messages
         ),
         f"commit {TURN_BATCHES * BATCH_SIZE} messages (the fsync is waited for)": _best(record, deliveries),
-        "write and sign the batch delete": _best(by_answer(lambda some: route.delete(0, some)), handles),
+        "write and sign the batch delete": _best(by_answer(lambda some: requests.delete(0, some)), handles),
     }
     ledger.close()
     return parts

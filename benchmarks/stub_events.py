@@ -44,6 +44,17 @@ class Load:
     latency_seconds: float = 0.0
     per_second: float = math.inf
     """How fast messages come in; by default all are there at once. A receive gets what is there, up to ten."""
+    poisson: bool = False
+    """Whether they come independently of each other, rather than evenly spaced."""
+    queues: int = 1
+    """How many queues share them."""
+    measured_after_seconds: float = 0.0
+    """Requests and waits count from then on, until the last message has arrived."""
+
+    @property
+    def seconds(self) -> float:
+        """How long messages arrive, about."""
+        return self.messages / self.per_second
 
 
 @dataclass
@@ -60,6 +71,12 @@ class Report:
     receives: int
     widened_after_seconds: dict[int, float] = field(default_factory=dict)
     """When so many receives were first in flight at once."""
+    arrived: int = 0
+    """How many messages arrived while it was measured."""
+    requests: int = 0
+    """How many requests of all kinds came meanwhile: what SQS bills."""
+    mean_wait_seconds: float = 0.0
+    """How long those messages were in the queue before SQS handed them out."""
 
 
 class Messages:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import heapq
 import json
 import math
 import select
@@ -14,33 +13,25 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from stub_events import BATCH_SIZE, Load, Messages, Report, http_answer
+from stub_queue import LongPolls, Queue, arrivals
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection as Control
 
-QUEUE_URL = "http://sqs.eu-west-1.amazonaws.com/123456789012/events"
+ACCOUNT = "123456789012"
 _RECEIVE_BYTES = 65_536
 _OPERATION = b"AmazonSQS."
+_ACCOUNT_PATH = f"/{ACCOUNT}/".encode()
 _EMPTY = http_answer(b"{}")
-_QUEUE_URL = http_answer(json.dumps({"QueueUrl": QUEUE_URL}).encode())
-_ATTRIBUTES = http_answer(
-    json.dumps(
-        {
-            "Attributes": {
-                "QueueArn": "arn:aws:sqs:eu-west-1:123456789012:events",
-                "VisibilityTimeout": "30",
-                "MessageRetentionPeriod": "345600",
-                "ApproximateNumberOfMessages": "0",
-                "ApproximateNumberOfMessagesNotVisible": "0",
-                "ApproximateNumberOfMessagesDelayed": "0",
-            },
-        },
-    ).encode(),
-)
 _DELETED = [
     http_answer(json.dumps({"Successful": [{"Id": str(slot)} for slot in range(count)], "Failed": []}).encode())
     for count in range(BATCH_SIZE + 1)
 ]
+
+
+def queue_names(queues: int) -> tuple[str, ...]:
+    """Name so many queues."""
+    return ("events",) if queues == 1 else tuple(f"events-{number:03}" for number in range(queues))
 
 
 class _Client:
@@ -60,12 +51,15 @@ class Server:
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=256)
         self.port = int(self._listener.getsockname()[1])
         self._clients: dict[int, _Client] = {}
-        self._long_polls: list[tuple[float, int, _Client]] = []
+        self._long_polls: LongPolls[_Client] = LongPolls()
+        self._queues: dict[bytes, Queue] = {}
         self._delayed: deque[tuple[float, _Client, bytes, bool]] = deque()
         self._load = Load(0)
         self._messages = Messages(1)
-        self._given = self._deleted = self._receives = self._in_flight = 0
-        self._loaded_at = self._cpu_before = 0.0
+        self._given = self._deleted = self._receives = self._in_flight = self._all_requests = 0
+        self._arrived = self._requests = 0
+        self._waited_seconds = 0.0
+        self._loaded_at = self._cpu_before = self._measured_until = 0.0
         self._widened: dict[int, float] = {}
         self._watching = False
 
@@ -100,21 +94,42 @@ class Server:
 
     def _drop(self, client: _Client) -> None:
         """Close a connection; what waits there to be answered gets no messages."""
-        self._long_polls = [waiting for waiting in self._long_polls if waiting[-1] is not client]
-        heapq.heapify(self._long_polls)
+        self._long_polls.drop(client)
         client.socket.close()
 
     def _obey(self, order: Load | str) -> None:
         if isinstance(order, Load):
-            self._messages = Messages(order.types)
-            self._load = order
-            self._given = self._deleted = self._receives = self._in_flight = 0
-            self._widened = {}
-            self._loaded_at, self._cpu_before = time.monotonic(), time.process_time()
+            self._take_over(order)
         elif order == "watch":
             self._watching = True
+        elif order == "release":
+            while (client := self._long_polls.over(math.inf)) is not None:
+                _send_now(client, _EMPTY)
         else:
-            self._control.send(self._receives)
+            self._control.send(self._receives if order == "receives" else self._all_requests)
+
+    def _take_over(self, load: Load) -> None:
+        """Put the messages of the load into the queues; long polls that wait there wait for them."""
+        self._messages = Messages(load.types)
+        self._load = load
+        self._given = self._deleted = self._receives = self._in_flight = self._arrived = self._requests = 0
+        self._waited_seconds = 0.0
+        self._widened = {}
+        names, times = queue_names(load.queues), arrivals(load)
+        for queue in self._queues.values():
+            queue.fill(0, ())
+        for number, name in enumerate(names):
+            share = load.messages // load.queues + (number < load.messages % load.queues)
+            self._queue(name.encode()).fill(share, times[number])
+        last_at = max((of_queue[-1] for of_queue in times if of_queue), default=0.0)
+        self._loaded_at, self._cpu_before = time.monotonic(), time.process_time()
+        self._measured_until = self._loaded_at + last_at
+
+    def _queue(self, name: bytes) -> Queue:
+        queue = self._queues.get(name)
+        if queue is None:
+            queue = self._queues[name] = Queue()
+        return queue
 
     def _read(self, client: _Client) -> bool:
         """Answer what has arrived whole; returns whether the connection is still there."""
@@ -143,6 +158,8 @@ class Server:
     def _answer(self, client: _Client, request: bytes, head_bytes: int) -> None:
         at = request.find(_OPERATION) + len(_OPERATION)
         operation = request[at : at + 7]
+        self._all_requests += 1
+        self._requests += self._measures(time.monotonic())
         if operation == b"Receive":
             self._receives += 1
             self._receive(client, head_bytes, request)
@@ -153,38 +170,40 @@ class Server:
             if self._deleted == self._load.messages:
                 self._report()
         else:
-            self._send(
-                client, _ATTRIBUTES if request.find(b"GetQueueAttributes", at) > 0 else _QUEUE_URL, receive=False
-            )
+            self._send(client, _description(json.loads(request[head_bytes:])), receive=False)
+
+    def _measures(self, now: float) -> bool:
+        return self._loaded_at + self._load.measured_after_seconds <= now < self._measured_until
 
     def _receive(self, client: _Client, head_bytes: int, request: bytes) -> None:
+        now = time.monotonic()
         if self._watching:
             self._watching = False
-            self._control.send(time.monotonic())
+            self._control.send(now)
         self._in_flight += 1
         if self._in_flight not in self._widened:
-            self._widened[self._in_flight] = time.monotonic() - self._loaded_at
-        if self._next_message_at() <= time.monotonic():
-            self._give(client)
+            self._widened[self._in_flight] = now - self._loaded_at
+        at = request.find(_ACCOUNT_PATH, head_bytes) + len(_ACCOUNT_PATH)
+        queue = self._queue(request[at : request.find(b'"', at)])
+        if self._give(client, queue, now):
             return
         self._in_flight -= 1
         wait_seconds = json.loads(request[head_bytes:]).get("WaitTimeSeconds", 0)
-        heapq.heappush(self._long_polls, (time.monotonic() + wait_seconds, id(client), client))
+        self._long_polls.add(queue, client, now + wait_seconds)
 
-    def _next_message_at(self) -> float:
-        """When the next message is there; infinity after the last."""
-        if self._given >= self._load.messages:
-            return math.inf
-        return self._loaded_at + (self._given + 1) / self._load.per_second
-
-    def _give(self, client: _Client) -> None:
-        count = min(BATCH_SIZE, self._load.messages - self._given)
-        if self._load.per_second < math.inf:
-            there = int((time.monotonic() - self._loaded_at) * self._load.per_second) - self._given
-            count = min(count, max(1, there))
+    def _give(self, client: _Client, queue: Queue, now: float) -> bool:
+        """Answer with the messages that are there; returns whether there are any."""
+        count = queue.there(now - self._loaded_at)
+        if not count:
+            return False
+        for arrived in queue.take(count):
+            if self._measures(self._loaded_at + arrived):
+                self._arrived += 1
+                self._waited_seconds += now - self._loaded_at - arrived
         answer = self._messages.answer(self._given, count)
         self._given += count
         self._send(client, answer, receive=True)
+        return True
 
     def _send(self, client: _Client, answer: bytes, *, receive: bool) -> None:
         if self._load.latency_seconds:
@@ -203,15 +222,23 @@ class Server:
             _, client, answer, receive = delayed.popleft()
             self._in_flight -= receive
             _send_now(client, answer)
-        while polls and self._next_message_at() <= now:
-            self._in_flight += 1
-            self._give(heapq.heappop(polls)[-1])
-        while polls and polls[0][0] <= now:
-            _send_now(heapq.heappop(polls)[-1], _EMPTY)
-        next_at = delayed[0][0] if delayed else math.inf
-        if polls:
-            next_at = min(next_at, polls[0][0], self._next_message_at())
+        next_at = self._serve_long_polls(now) if polls else math.inf
+        if delayed:
+            next_at = min(next_at, delayed[0][0])
         return max(0.0, next_at - now) if next_at < math.inf else -1
+
+    def _serve_long_polls(self, now: float) -> float:
+        """Answer those for which a message has come or whose time is over; returns when there is more to do."""
+        polls = self._long_polls
+        next_at = math.inf
+        for queue in polls.queues() if self._given < self._load.messages else ():
+            while queue.there(now - self._loaded_at) and (client := polls.first(queue)) is not None:
+                self._in_flight += 1
+                self._give(client, queue, now)
+            next_at = min(next_at, self._loaded_at + queue.next_at())
+        while (client := polls.over(now)) is not None:
+            _send_now(client, _EMPTY)
+        return min(next_at, polls.next_end())
 
     def _report(self) -> None:
         self._control.send(
@@ -222,6 +249,9 @@ class Server:
                 cpu_seconds=time.process_time() - self._cpu_before,
                 receives=self._receives,
                 widened_after_seconds=self._widened,
+                arrived=self._arrived,
+                requests=self._requests,
+                mean_wait_seconds=self._waited_seconds / self._arrived if self._arrived else 0.0,
             ),
         )
 
@@ -236,6 +266,23 @@ def serve(control: Control, certificate: tuple[str, str] | None) -> None:
     server = Server(control, context)
     control.send(server.port)
     server.run()
+
+
+def _description(request: dict[str, object]) -> bytes:
+    """Answer GetQueueUrl and GetQueueAttributes."""
+    if "QueueName" in request:
+        url = f"http://sqs.eu-west-1.amazonaws.com/{ACCOUNT}/{request['QueueName']}"
+        return http_answer(json.dumps({"QueueUrl": url}).encode())
+    name = str(request["QueueUrl"]).rpartition("/")[2]
+    attributes = {
+        "QueueArn": f"arn:aws:sqs:eu-west-1:{ACCOUNT}:{name}",
+        "VisibilityTimeout": "30",
+        "MessageRetentionPeriod": "345600",
+        "ApproximateNumberOfMessages": "0",
+        "ApproximateNumberOfMessagesNotVisible": "0",
+        "ApproximateNumberOfMessagesDelayed": "0",
+    }
+    return http_answer(json.dumps({"Attributes": attributes}).encode())
 
 
 def _send_now(client: _Client, answer: bytes) -> None:

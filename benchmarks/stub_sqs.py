@@ -12,7 +12,6 @@ from typing import Self, TypeVar
 from stub_events import Load, Report
 from stub_server import serve
 
-QUEUE = "events"
 START_SECONDS = 20.0
 
 T = TypeVar("T")
@@ -52,8 +51,12 @@ class StubSqs:
             "AWS_SECRET_ACCESS_KEY": "secret",
         }
 
+    def release(self) -> None:
+        """Answer all long polls that are open, so that a client which was told to end does."""
+        self._connection.send("release")
+
     def load(self, load: Load) -> None:
-        """Put messages, by tens, into the queue."""
+        """Put messages into the queues, by tens where they don't come at a rate."""
         self._connection.send(load)
 
     def finished(self, timeout_seconds: float = 300.0) -> Report:
@@ -71,6 +74,11 @@ class StubSqs:
     def receives(self) -> int:
         """How many receives have come so far."""
         self._connection.send("receives")
+        return self._said(int, START_SECONDS)
+
+    def requests(self) -> int:
+        """How many requests of any kind have come so far."""
+        self._connection.send("requests")
         return self._said(int, START_SECONDS)
 
     def _said(self, kind: type[T], timeout_seconds: float) -> T:

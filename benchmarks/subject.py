@@ -12,23 +12,27 @@ import sys
 import threading
 import time
 import urllib.request
+from collections import Counter, defaultdict
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Self
 
-from stub_sqs import QUEUE, StubSqs
+from stub_server import queue_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from stub_events import Totals
+    from stub_sqs import StubSqs
 
 BENCHMARKS = Path(__file__).parent
-_TICKS = os.sysconf("SC_CLK_TCK")
 _LISTENING = re.compile(r"\blistening=(http://\S+)")
 _START_SECONDS = 30.0
 _STOP_SECONDS = 30.0
+_RELEASE_EVERY_SECONDS = 0.2
+_LISTENING_EVERY_SECONDS = 0.1
 
 
 class WrongCountError(Exception):
@@ -46,16 +50,27 @@ class Ended:
 class Subject:
     """A process under measurement; a context manager that kills what still runs."""
 
-    def __init__(self, name: str, command: list[str], environment: dict[str, str], *, exact: bool) -> None:
-        """Start it. What counts in floats is not `exact`: its sums are compared after rounding to cents."""
+    def __init__(  # noqa: PLR0913 - by name
+        self,
+        name: str,
+        command: list[str],
+        stub: StubSqs,
+        *,
+        exact: bool,
+        directory: Path | None = None,
+        environment: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Start it in a directory. What counts in floats is not `exact`: its sums are compared in whole cents."""
         self.name = name
+        self._stub = stub
         self._exact = exact
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self.started_at = time.monotonic()
         self._cpu_before = _cpu_of_children()
         self._process = subprocess.Popen(
             command,
-            env={**kept, **environment},
+            env={**kept, **stub.environment, **environment},
+            cwd=directory,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -78,14 +93,16 @@ class Subject:
 
     def listening(self) -> Self:
         """Wait until it can be scraped."""
-        if not self._listening.wait(_START_SECONDS):
-            raise TimeoutError("\n".join(self._lines))
+        until = self.started_at + _START_SECONDS
+        while not self._listening.wait(_LISTENING_EVERY_SECONDS):
+            if self._process.poll() is not None or time.monotonic() > until:
+                raise RuntimeError(f"{self.name} does not listen\n" + "".join(self._lines))
         return self
 
     def cpu_seconds(self) -> float:
         """User and system time so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        # What clock_getcpuclockid(3) returns: /proc/PID/stat is no finer than 10 ms.
+        return time.clock_gettime(~self._process.pid << 3 | 2)
 
     @property
     def process_id(self) -> int:
@@ -105,9 +122,17 @@ class Subject:
         return time.perf_counter() - started
 
     def stop(self) -> Ended:
-        """Ask it to end, and wait for that."""
+        """Ask it to end, and wait for that; no long poll holds it up."""
         self._process.send_signal(signal.SIGTERM)
-        return self.ended(_STOP_SECONDS)
+        until = time.monotonic() + _STOP_SECONDS
+        while time.monotonic() < until:
+            try:
+                self._process.wait(_RELEASE_EVERY_SECONDS)
+            except subprocess.TimeoutExpired:
+                self._stub.release()
+            else:
+                break
+        return self.ended(_RELEASE_EVERY_SECONDS)
 
     def ended(self, timeout_seconds: float) -> Ended:
         """Wait until it ends by itself."""
@@ -116,15 +141,24 @@ class Subject:
         for reader in self._readers:
             reader.join()
         if exit_code:
-            raise RuntimeError(f"it ended with {exit_code}\n" + "\n".join(self._lines))
+            raise RuntimeError(f"{self.name} ended with {exit_code}\n" + "".join(self._lines))
         return ended
 
     def check(self, totals: Totals) -> None:
         """Raise WrongCountError unless what it said at its end is what it was given: counts and sums, by type."""
         expected = {name: (total.count, float(total.value)) for name, total in totals.items()}
-        said = (json.loads(line) for line in self._lines if line.startswith('{"type"'))
+        last = {}  # each line says what one type of one queue comes to so far
+        for line in self._lines:
+            if line.startswith(('{"type"', '{"queue"')):
+                said = json.loads(line, parse_float=Decimal)
+                last[said.get("queue"), said["type"]] = said["count"], said["sum"]
+        counts: Counter[str] = Counter()
+        sums: defaultdict[str, Decimal] = defaultdict(Decimal)
+        for (_, name), (count, value) in last.items():
+            counts[name] += count
+            sums[name] += value
         counted = {
-            line["type"]: (line["count"], line["sum"] if self._exact else round(line["sum"], 2)) for line in said
+            name: (count, float(sums[name] if self._exact else round(sums[name], 2))) for name, count in counts.items()
         }
         if counted != expected:
             raise WrongCountError(f"{self.name} counted {counted}, and was given {expected}")
@@ -143,18 +177,28 @@ class Subject:
 
 
 def exporter(
-    stub: StubSqs, ledger: Path, *arguments: str, environment: Mapping[str, str] = MappingProxyType({})
+    stub: StubSqs,
+    ledger: Path,
+    *arguments: str,
+    queues: int = 1,
+    checkout: Path | None = None,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Subject:
-    """Start the exporter as it is by default, its durable ledger in the file `ledger`; `environment` is more of it."""
-    command = [sys.executable, "-m", "exporter", "run", "--queue", QUEUE, "--ledger.path", str(ledger)]
+    """Start the exporter as it is by default, its durable ledger in the file `ledger`.
+
+    `checkout` is where another exporter than this one is to be found; `environment` is more of it.
+    """
+    command = [sys.executable, "-m", "exporter", "run", "--ledger.path", str(ledger.resolve())]
+    for name in queue_names(queues):
+        command += ["--queue", name]
     command += ["--web.listen-address", "127.0.0.1:0", *arguments]
-    return Subject("exporter", command, {**stub.environment, **environment}, exact=True)
+    return Subject("exporter", command, stub, exact=True, directory=checkout, environment=environment)
 
 
 def boto3_loop(stub: StubSqs, threads: int, *arguments: str) -> Subject:
     """Start the yardstick."""
-    command = [sys.executable, str(BENCHMARKS / "boto3_loop.py"), "--queue", QUEUE, "--threads", str(threads)]
-    return Subject(f"boto3 x {threads}", [*command, *arguments], stub.environment, exact=False)
+    command = [sys.executable, str(BENCHMARKS / "boto3_loop.py"), "--queue", *queue_names(1), "--threads", str(threads)]
+    return Subject(f"boto3 x {threads}", [*command, *arguments], stub, exact=False)
 
 
 def _cpu_of_children() -> float:

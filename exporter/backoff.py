@@ -17,7 +17,8 @@ class Backoff:
     def __init__(self, base_seconds: float = 0.2) -> None:
         self._base_seconds = base_seconds
         self._failures = 0
-        self._due_at = float("-inf")
+        self.due_at = float("-inf")
+        """From when on the next try may be made (monotonic seconds); minus infinity: at once."""
 
     def failed(self, now: float) -> None:
         """Note a failure at `now` (monotonic seconds). Those that come while it waits already are the same failure."""
@@ -25,13 +26,13 @@ class Backoff:
             return
         ceiling = min(CAP_SECONDS, self._base_seconds * 2 ** min(self._failures, 16))
         self._failures += 1
-        self._due_at = now + random.uniform(self._base_seconds / 2, ceiling)  # noqa: S311 - jitter is no secret
+        self.due_at = now + random.uniform(self._base_seconds / 2, ceiling)  # noqa: S311 - jitter is no secret
 
     def succeeded(self) -> None:
         """Forget the failures."""
         self._failures = 0
-        self._due_at = float("-inf")
+        self.due_at = float("-inf")
 
     def due(self, now: float) -> bool:
         """Whether the next try may be made at `now`."""
-        return now >= self._due_at
+        return now >= self.due_at

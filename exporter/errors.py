@@ -38,24 +38,34 @@ class QueueUnavailableError(ExporterError):
 
 
 class InvalidEvent(Exception):  # noqa: N818 - the name is the design's: a message that is not an event is no error of ours
-    """A message that is not an event; `reason` is one of the bounded reasons of `exporter.events.event.REASONS`."""
+    """A message that is not an event.
 
-    def __init__(self, reason: str) -> None:
+    `reason` is one of the bounded reasons of `exporter.events.event.REASONS`. `field` is the field that was wrong, as
+    the settings or the envelope name it, and `kind` the kind of JSON value that it held: `string`, `number`, `object`,
+    `array`, `boolean`, `null` or `absent`. Both are empty where the body as a whole is wrong. None says what it held.
+    """
+
+    def __init__(self, reason: str, field: str = "", kind: str = "") -> None:
         super().__init__(reason)
         self.reason = reason
+        self.field = field
+        self.kind = kind
+
+
+_WRONG_SETTINGS = {"locked", "newer_schema", "other_name", "other_queue", "read_only", "unreadable"}
 
 
 class LedgerError(ExporterError):
     """The ledger can't keep its promise now.
 
     `reason` is one of `exporter.ledger.ERROR_REASONS`. At the start it ends the program, with exit code 2 where
-    another path or queue would help; while running it stops receives until `Ledger.reopen` succeeds.
+    another path, name or queue would help; while running it stops receives until `Ledger.reopen` succeeds.
     """
 
     def __init__(self, reason: str, sentence: str) -> None:
         super().__init__(sentence)
         self.reason = reason
-        self.exit_code = 2 if reason in {"locked", "newer_schema", "other_queue", "read_only", "unreadable"} else 1
+        self.exit_code = 2 if reason in _WRONG_SETTINGS else 1
 
 
 def shown(value: str | list[str]) -> str:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import TextIO
 
-    from exporter.ledger import Snapshot, TypeTotals
+    from exporter.ledger import SeriesTotals, Snapshot
+
+Key = tuple[str, str]
+"""A queue's name and a type."""
 
 log = logging.getLogger("exporter.summary")
 
@@ -28,24 +31,34 @@ STALLED_SECONDS = 0.5
 class Summary:
     """Writes `{"type": "purchase", "count": 75, "sum": 650.0}` lines every `interval_seconds` (0: never any).
 
-    Each interval writes the types that changed since their last line, or since the start; `stop` writes all that have
-    events.
+    `show_queue` puts `"queue"` before the other keys: where `--queue` is a list or a prefix. `snapshots` gives what is
+    known, by queue name. Each interval writes the types that changed since their last line, or since the start; `stop`
+    writes all that have events.
     A stream that is closed (None where the process never had one) ends it, one that nobody reads is left alone:
     neither holds up the exporter.
     """
 
-    def __init__(self, snapshot: Callable[[], Snapshot | None], stream: TextIO | None, interval_seconds: float) -> None:
-        self._snapshot = snapshot
+    def __init__(
+        self,
+        snapshots: Callable[[], Mapping[str, Snapshot]],
+        stream: TextIO | None,
+        interval_seconds: float,
+        *,
+        show_queue: bool,
+    ) -> None:
+        self._snapshots = snapshots
         self._stream = stream
         self._interval_seconds = interval_seconds
-        self._written: dict[str, tuple[int, int]] = {}
+        self._show_queue = show_queue
+        self._written: dict[Key, tuple[int, int]] = {}
+        self._stuck_since: float | None = None
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="summary", daemon=True)
 
     def start(self) -> None:
         """Begin; what the ledger holds by now counts as known."""
         if self._interval_seconds > 0 and self._stream is not None:
-            self._written = {name: _shown(totals) for name, totals in self._types().items()}
+            self._written = {key: _shown(totals) for key, totals in self._totals().items()}
             self._thread.start()
 
     def stop(self) -> None:
@@ -54,35 +67,50 @@ class Summary:
         if self._thread.is_alive():
             self._thread.join(2 * STALLED_SECONDS)
 
+    def stuck(self) -> str | None:
+        """Return a sentence where stdout did not take the last summary, else None. Counting goes on meanwhile."""
+        since = self._stuck_since
+        if since is None:
+            return None
+        return f"nobody has read stdout for {time.monotonic() - since:.0f} s: the summary waits, counting goes on"
+
     def _run(self) -> None:
         while not self._stopping.wait(self._interval_seconds):
-            self._write({name: totals for name, totals in self._types().items() if self._changed(name, totals)})
-        self._write(self._types())
+            self._write({key: totals for key, totals in self._totals().items() if self._changed(key, totals)})
+        self._write(self._totals())
 
-    def _types(self) -> Mapping[str, TypeTotals]:
-        snapshot = self._snapshot()
-        return {} if snapshot is None else snapshot.types
+    def _totals(self) -> dict[Key, SeriesTotals]:
+        return {
+            (queue, name): totals
+            for queue, snapshot in self._snapshots().items()
+            for name, totals in snapshot.types.items()
+        }
 
-    def _changed(self, name: str, totals: TypeTotals) -> bool:
-        return self._written.get(name, (0, 0)) != _shown(totals)
+    def _changed(self, key: Key, totals: SeriesTotals) -> bool:
+        return self._written.get(key, (0, 0)) != _shown(totals)
 
-    def _write(self, types: Mapping[str, TypeTotals]) -> None:
-        stream, deadline = self._stream, time.monotonic() + STALLED_SECONDS
-        for name, totals in types.items():
+    def _write(self, changed: Mapping[Key, SeriesTotals]) -> None:
+        stream, began = self._stream, time.monotonic()
+        for (queue, name), totals in changed.items():
             if totals.count == 0:
                 continue
-            if stream is None or not _takes_a_line(stream, deadline):
+            if stream is None:
                 return
+            if not _takes_a_line(stream, began + STALLED_SECONDS):
+                self._stuck_since = self._stuck_since or began
+                return
+            self._stuck_since = None
             count, net_nano = _shown(totals)
+            line = {"queue": queue} if self._show_queue else {}
             try:
-                stream.write(json.dumps({"type": name, "count": count, "sum": net_nano / NANO}) + "\n")
+                stream.write(json.dumps({**line, "type": name, "count": count, "sum": net_nano / NANO}) + "\n")
                 stream.flush()
             except (OSError, ValueError) as error:
                 self._stream = None
                 log.warning("no more summaries: stdout can't be written to", extra={"error": str(error)})
                 _silence(stream)
                 return
-            self._written[name] = (count, net_nano)
+            self._written[queue, name] = (count, net_nano)
 
 
 def _silence(stream: TextIO) -> None:
@@ -96,7 +124,7 @@ def _silence(stream: TextIO) -> None:
         os.close(nowhere)
 
 
-def _shown(totals: TypeTotals) -> tuple[int, int]:
+def _shown(totals: SeriesTotals) -> tuple[int, int]:
     return totals.count, totals.value_nano - totals.negative_nano
 
 

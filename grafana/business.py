@@ -1,209 +1,134 @@
-"""The rows for those who read the numbers: are they right, what are they, how fresh are they."""
+"""The rows for those who read the numbers: what they are, and how fresh."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from panels import GREEN, RED, RUNBOOK, YELLOW, chart, number, rows_by, see, shares
-from queries import EVENTS_IN_RANGE, INSTANCE, QUEUE, TYPE, VALUE_IN_RANGE, quantiles, rate
+from panels import DASHBOARD, chart, colours, number, rows_by, see, shares
+from queries import (
+    QUEUE,
+    TYPE,
+    ages,
+    gauge,
+    growth,
+    net_growth,
+    rate,
+)
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-
-def is_it_all_right(board: Dashboard) -> None:
-    """Single numbers; each is green, or says where to look."""
-    unaccounted = f"sum(sqs_exporter_messages_received_total{{{QUEUE}}})"
-    for metric in (
-        "sqs_events_total",
-        "sqs_exporter_messages_duplicate_total",
-        "sqs_exporter_messages_rejected_total",
-        "sqs_exporter_messages_released_total",
-    ):
-        unaccounted += f" - (sum({metric}{{{QUEUE}}}) or vector(0))"
-    for panel in (
-        number(
-            "Alerts firing",
-            "none",
-            'count(ALERTS{alertname=~"SqsExporter.+",alertstate="firing"}) or vector(0)',
-            "Alerts of this exporter that fire now, in all jobs. Anything but 0: open Alerts in Prometheus; each has "
-            f"a section in the [runbook]({RUNBOOK}).",
-            thresholds=[(None, GREEN), (1, RED)],
-        ),
-        number(
-            "Ready",
-            "none",
-            f"min(min by (job, instance) (sqs_exporter_ready{{{QUEUE}}}) or min by (job, instance) (up{{{INSTANCE}}}))",
-            see(
-                "Whether every chosen exporter takes messages. Not ready: `GET /-/ready` on the exporter says why; "
-                "messages wait in SQS meanwhile.",
-                "SqsExporterNotReady",
-                "SqsExporterDown",
-            ),
-            thresholds=[(None, RED), (1, GREEN)],
-            mappings={"0": ("No", RED), "1": ("Yes", GREEN)},
-        ),
-        number(
-            "Since last good receive",
-            "s",
-            f"time() - min(sqs_exporter_last_successful_receive_timestamp_seconds{{{QUEUE}}})",
-            see(
-                "Empty answers count, so this stays below the 20 s of a long poll (and a scrape interval) even on an "
-                "idle queue. More: SQS can't be reached. Decades: no receive has ever succeeded.",
-                "SqsExporterNeverReceived",
-            ),
-            thresholds=[(None, GREEN), (60, YELLOW), (300, RED)],
-            decimals=0,
-        ),
-        number(
-            "Messages waiting",
-            "locale",
-            f'sum(max by (queue) (sqs_queue_messages{{{QUEUE},state="visible"}}))',
-            see(
-                "Visible messages in the queue. Bad is a number that stays or grows: the totals below fall behind.",
-                "SqsExporterBacklogGrowing",
-                "SqsExporterStalled",
-            ),
-            thresholds=[(None, GREEN), (1000, YELLOW), (10000, RED)],
-            decimals=0,
-        ),
-        number(
-            "Lag (p95)",
-            "s",
-            quantiles("sqs_message_age_seconds", QUEUE)["p95"],
-            see(
-                "From sending to counting, for 95 of 100 messages of the last moments: how old the numbers below "
-                "are. Idle: nothing was received.",
-                "SqsExporterBacklogGrowing",
-            ),
-            thresholds=[(None, GREEN), (60, YELLOW), (600, RED)],
-            no_value="idle",
-        ),
-        number(
-            "Rejected share",
-            "percentunit",
-            f"max(instance_queue:sqs_exporter_messages_rejected:ratio_rate5m{{{QUEUE}}})",
-            see(
-                "Messages that are not events, of those received in 5 minutes. They are in no total. Bad is a jump: "
-                "a producer's release. Idle: nothing was received.",
-                "SqsExporterRejections",
-            ),
-            thresholds=[(None, GREEN), (0.01, YELLOW), (0.05, RED)],
-            no_value="idle",
-        ),
-        number(
-            "Unaccounted",
-            "locale",
-            unaccounted,
-            "Received less counted, duplicate, rejected and released, since the ledger began. It is 0 in every "
-            "scrape, across restarts. Anything else is a bug: keep the ledger and report it.",
-            thresholds=[(None, RED), (0, GREEN), (1, RED)],
-            decimals=0,
-        ),
-        number(
-            "In dead-letter queues",
-            "locale",
-            f"sum(max by (dead_letter_queue) (sqs_dead_letter_queue_messages{{{QUEUE}}}))",
-            see(
-                "Messages given up after maxReceiveCount receives. More than 0: look at them before their retention "
-                "ends. None: the queue has no dead-letter queue, or it may not be read.",
-                "SqsExporterDeadLetterQueueNotEmpty",
-            ),
-            thresholds=[(None, GREEN), (1, RED)],
-            decimals=0,
-            no_value="none",
-        ),
-    ):
-        board.with_panel(panel)
+EVENTS = "sqs_events_total"
 
 
 def what_the_business_sees(board: Dashboard) -> None:
     """Rates, totals and shares by type."""
-    net = f"{rate('sqs_event_value_total', TYPE, 'type')} - {rate('sqs_event_negative_value_total', TYPE, 'type')}"
+    net = f"{rate('sqs_event_value_total', TYPE, '$label')} - {rate('sqs_event_negative_value_total', TYPE, '$label')}"
+    hourly_events = {
+        "this week": f"sum(increase({EVENTS}{{{TYPE}}}[1h]))",
+        "last week": f"sum(increase({EVENTS}{{{TYPE}}}[1h] offset 1w))",
+    }
     for panel in (
-        chart(
-            "Events per second by type",
-            "cps",
-            {"{{type}}": rate("sqs_events_total", TYPE, "type")},
-            see(
-                "Events counted. Bad is a type that falls to 0 while others go on: its producer stopped or was "
-                "renamed. All at 0: see the top row.",
-                "SqsExporterTypeSilent",
-            ),
-            stacked=True,
-        ),
-        chart(
-            "Net value per second by type",
-            "short",
-            {"{{type}}": net},
-            "Sum of the events' values, negative ones subtracted. Below 0 more is given back than taken. Bad is a "
-            "value that moves away from its events: a producer sends another unit or currency.",
-            from_zero=False,
-        ),
         number(
             "Events in range",
             "locale",
-            f"sum({EVENTS_IN_RANGE})",
+            growth(EVENTS, TYPE, ""),
             "Events counted in the chosen range: exact, not extrapolated. What a new Prometheus finds at its first "
-            "scrape counts as inside the range. Below 0: the ledger was lost or replaced in the range.",
+            "scrape counts as inside the range.",
             decimals=0,
             width=4,
         ),
         number(
             "Net value in range",
             "locale",
-            f"sum({VALUE_IN_RANGE})",
+            net_growth(""),
             "Sum of the values of the events in the chosen range, negative ones subtracted: exact to a float's 15 "
             "digits. Compare it with the shop's own books; a difference that grows is a producer's.",
             decimals=2,
             width=4,
         ),
         number(
-            "Events per second now",
-            "cps",
-            f"sum(instance_queue_type:sqs_events:rate5m{{{TYPE}}})",
-            "Average of the last 5 minutes, from the same recording rule that alerts may use. Bad is a number "
-            "unlike the same hour of yesterday.",
+            "Value, last hour",
+            "locale",
+            {"this week": net_growth("", "1h"), "last week": net_growth("", "1h", "1w")},
+            "Net value of the last 60 minutes, beside the same hour of last week. Exact. Only one number: Prometheus "
+            "has no data of last week.",
             decimals=2,
-            width=4,
+            width=6,
         ),
         number(
-            "Value per second now",
-            "short",
-            f"sum(instance_queue_type:sqs_event_value:rate5m{{{TYPE}}})",
-            "Values that are not negative, average of the last 5 minutes. Bad is 0 while events come: values are "
-            "missing or zero at the producer.",
+            "Value, last day",
+            "locale",
+            {"this week": net_growth("", "1d"), "last week": net_growth("", "1d", "1w")},
+            "Net value of the last 24 hours, beside the same day of last week. Exact. Only one number: Prometheus has "
+            "no data of last week.",
             decimals=2,
-            width=4,
-        ),
-        number(
-            "Net value per second now",
-            "short",
-            f"sum(instance_queue_type:sqs_event_net_value:rate5m{{{TYPE}}})",
-            "As before, less the magnitudes of negative values. Bad is a gap to the number beside it that grows: "
-            "more is given back than usual.",
-            decimals=2,
-            width=4,
+            width=6,
         ),
         number(
             "Types seen",
             "locale",
-            f"count(count by (type) (sqs_events_total{{{TYPE}}}))",
+            f"count(count by (type) ({EVENTS}{{{TYPE}}}))",
             see(
                 "Event types that have a series, --events.types included. Near --events.max-types (200 by default) "
                 "the next ones are counted together as `__other__`: look for ids inside type names.",
-                "SqsExporterTypeOverflow",
+                "SqsExporterOverflow",
             ),
-            thresholds=[(None, GREEN), (150, YELLOW), (200, RED)],
+            thresholds=colours(150, 200),
             decimals=0,
             width=4,
         ),
+        chart(
+            "Events per second by $label",
+            "cps",
+            {"{{$label}}": rate(EVENTS, TYPE, "$label")},
+            see(
+                "Events counted, split by `type` or by the label that stands in the box on top. Bad is one that falls "
+                "to 0 while others go on: its producer stopped or was renamed. All at 0: see the top row.",
+                "SqsExporterTypeSilent",
+            ),
+            stacked=True,
+        ),
+        chart(
+            "Net value per second by $label",
+            "short",
+            {"{{$label}}": net},
+            "Sum of the events' values, negative ones subtracted. Below 0 more is given back than taken. Bad is a "
+            "value that moves away from its events: a producer sends another unit or currency.",
+            from_zero=False,
+        ),
+        chart(
+            "Events per hour, this week and last",
+            "locale",
+            hourly_events,
+            see(
+                "The last seven days beside the seven before, an hour at each point (extrapolated by Prometheus, so "
+                "about right). Bad is a line that leaves the other one. No second line: no data of last week.",
+                "SqsExporterQueueSilent",
+            ),
+            every="1h",
+            last="7d",
+        ),
+        chart(
+            "Net value per day",
+            "locale",
+            {
+                "net value": f"sum(increase(sqs_event_value_total{{{TYPE}}}[1d])) - "
+                f"sum(increase(sqs_event_negative_value_total{{{TYPE}}}[1d]))"
+            },
+            "The last four weeks, 24 hours at each bar (extrapolated by Prometheus, so about right). Bad is a day that "
+            "differs from the same day of the week before.",
+            bars=True,
+            from_zero=False,
+            every="1d",
+            last="28d",
+        ),
         rows_by(
             "type",
-            "Totals in range by type",
+            "Top ten types in range",
             {
-                "Events": (EVENTS_IN_RANGE, "locale", 0),
-                "Net value": (VALUE_IN_RANGE, "locale", 2),
+                "Events": (growth(EVENTS, TYPE, "type"), "locale", 0),
+                "Net value": (net_growth("type"), "locale", 2),
                 "Last event": (
                     f"1000 * max by (type) (sqs_event_last_occurred_timestamp_seconds{{{TYPE}}})",
                     "dateTimeFromNow",
@@ -211,20 +136,22 @@ def what_the_business_sees(board: Dashboard) -> None:
                 ),
             },
             see(
-                "Exact totals of the chosen range, and when each type last occurred. Bad is a type whose last event "
-                "is older than it usually is.",
+                "The types with the most events in the chosen range, with exact totals, and when each last occurred. "
+                "Bad is a type whose last event is older than it usually is.",
                 "SqsExporterTypeSilent",
             ),
             sort_by="Events",
+            most=10,
             width=14,
+            link=("Only this type", DASHBOARD + "&var-type=${__value.text}"),
         ),
         shares(
-            "Share of events by type",
+            "Share of events by $label",
             "locale",
-            EVENTS_IN_RANGE,
-            "{{type}}",
+            growth(EVENTS, TYPE, "$label"),
+            "{{$label}}",
             "Of the events in the chosen range. Bad is a share that changes with a release. A large `__other__` "
-            "means too many types: correct the producer or raise --events.max-types.",
+            "means too many types or label sets: correct the producer or raise the cap.",
             width=10,
         ),
     ):
@@ -237,33 +164,38 @@ def how_fresh_the_numbers_are(board: Dashboard) -> None:
         chart(
             "Event age when counted",
             "s",
-            quantiles("sqs_event_age_seconds", QUEUE),
+            ages("sqs_event_age_seconds"),
             "From `occurred_at` to the commit. Larger than the message age: producers send late, or their clocks are "
-            "off. Gaps: nothing was counted.",
+            "off. Gaps: nothing was counted. The mean is exact; median and p95 come from buckets and may be a quarter "
+            "off.",
             width=8,
+            drill="queue",
         ),
         chart(
             "Message age when counted",
             "s",
-            quantiles("sqs_message_age_seconds", QUEUE),
+            ages("sqs_message_age_seconds"),
             see(
                 "From sending to SQS to the commit: the exporter's own lag. Bad is a line that climbs: it does not "
-                "keep up, or has just come back from an outage.",
-                "SqsExporterBacklogGrowing",
+                "keep up, or has just come back from an outage. The mean is exact, the others may be a quarter off.",
+                "SqsExporterLag",
             ),
             width=8,
+            drill="queue",
         ),
         chart(
             "Backlog by state",
             "locale",
-            {"{{queue}} {{state}}": f"max by (queue, state) (sqs_queue_messages{{{QUEUE}}})"},
+            {"{{ledger}} {{queue}} {{state}}": f"sum by (ledger, queue, state) ({gauge('sqs_queue_messages', QUEUE)})"},
             see(
                 "SQS's approximate numbers. Bad: `visible` grows (not received), or `in_flight` stays high without "
                 "receives (another consumer holds them). Nothing here: sqs:GetQueueAttributes is missing.",
-                "SqsExporterBacklogGrowing",
+                "SqsExporterLag",
                 "SqsExporterStalled",
+                "SqsExporterDepthUnknown",
             ),
             width=8,
+            drill="queue",
         ),
     ):
         board.with_panel(panel)

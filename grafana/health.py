@@ -1,120 +1,47 @@
-"""The rows for those who run the exporter: what is lost or refused, and how it does itself."""
+"""The row for those who run the exporter: latency, ledger, memory, CPU and versions."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from panels import chart, see
-from queries import INSTANCE, QUEUE, quantiles, rate
+from panels import chart, number, see
+from queries import (
+    HEALTH,
+    INSTANCE,
+    QUEUE,
+    gauge,
+    of_exporters,
+    quantile,
+    rate,
+)
 
 if TYPE_CHECKING:
     from grafana_foundation_sdk.builders.dashboard import Dashboard
 
 
-def is_anything_lost_or_refused(board: Dashboard) -> None:
-    """All that is received and not counted, and all that SQS does not confirm."""
-    for panel in (
-        chart(
-            "Rejected by reason",
-            "cps",
-            {"{{reason}}": rate("sqs_exporter_messages_rejected_total", QUEUE, "reason")},
-            see(
-                "Messages that are not events, per second; counted once each. Anything lasting above 0 is a producer "
-                "to correct: the log has ids, lengths and hashes.",
-                "SqsExporterRejections",
-            ),
-            width=8,
-        ),
-        chart(
-            "Duplicates and released",
-            "cps",
-            {
-                "{{queue}}: duplicate": rate("sqs_exporter_messages_duplicate_total", QUEUE, "queue"),
-                "{{queue}}: released ({{reason}})": rate(
-                    "sqs_exporter_messages_released_total", QUEUE, "queue, reason"
-                ),
-            },
-            "Deliveries of messages already counted (recognised, counted once), and deliveries left for SQS to "
-            "deliver again. A few after a restart are normal; lasting ones mean that deletes fail or that the "
-            "visibility timeout is too short.",
-            width=8,
-        ),
-        chart(
-            "Overflow and unreadable timestamps",
-            "cps",
-            {
-                "{{queue}}: type __other__": rate("sqs_events_total", f'{QUEUE},type="__other__"', "queue"),
-                "{{queue}}: timestamp unreadable": rate("sqs_exporter_timestamps_unreadable_total", QUEUE, "queue"),
-            },
-            see(
-                "Counted, but not wholly: events of types beyond the cap, and events without a usable `occurred_at`. "
-                "Above 0: correct the producer, or raise --events.max-types.",
-                "SqsExporterTypeOverflow",
-            ),
-            width=8,
-        ),
-        chart(
-            "Delete failures by reason",
-            "cps",
-            {"{{reason}}": rate("sqs_exporter_message_delete_failures_total", QUEUE, "reason")},
-            see(
-                "Deletes that SQS did not confirm; they are tried again. Lasting `access_denied`: grant "
-                "sqs:DeleteMessage. Counts stay right meanwhile.",
-                "SqsExporterDeleteFailures",
-            ),
-            width=8,
-        ),
-        chart(
-            "Receive errors by reason",
-            "cps",
-            {"{{reason}}": rate("sqs_exporter_receive_errors_total", QUEUE, "reason")},
-            see(
-                "Receives that failed. Single ones are the network's; lasting ones stop the counting, and the reason "
-                "says what to correct.",
-                "SqsExporterNotReady",
-                "SqsExporterNeverReceived",
-            ),
-            width=8,
-        ),
-        chart(
-            "Dead-letter queues",
-            "locale",
-            {"{{dead_letter_queue}}": (f"max by (dead_letter_queue) (sqs_dead_letter_queue_messages{{{QUEUE}}})")},
-            see(
-                "Messages given up. Bad is anything above 0 that nobody looks at. Redrive only what was not counted.",
-                "SqsExporterDeadLetterQueueNotEmpty",
-            ),
-            width=8,
-        ),
-    ):
-        board.with_panel(panel)
-
-
 def the_exporter_itself(board: Dashboard) -> None:
     """Latency, ledger, memory and CPU."""
-    requests = rate("sqs_exporter_request_duration_seconds_bucket", QUEUE, "le, operation")
-    by_reason = rate("sqs_exporter_ledger_errors_total", INSTANCE, "reason")
     for panel in (
         chart(
             "Ledger commits",
             "s",
-            quantiles("sqs_exporter_commit_duration_seconds", INSTANCE),
-            "How long a commit with its fsync takes; below 10 ms on a healthy disk. Bad is a p99 of more than 100 ms: "
-            "the volume under --ledger.path is slow or shared, and bounds the throughput.",
+            {f"p{q}": quantile(q / 100, "sqs_exporter_commit_duration_seconds", INSTANCE) for q in (50, 95, 99)},
+            "How long a commit takes: with SQLite its fsync, below 10 ms on a healthy disk; with PostgreSQL a round "
+            "trip. Bad is a p99 of more than 100 ms: the volume or the database is slow, and bounds the throughput.",
             width=8,
         ),
         chart(
             "Requests to SQS (p95)",
             "s",
-            {"{{operation}}": f"histogram_quantile(0.95, {requests})"},
-            "Calls that brought or deleted something; empty long polls are left out. Bad are seconds for a delete: "
-            "SQS, the proxy or the network is slow.",
+            {"{{operation}}": quantile(0.95, "sqs_exporter_request_duration_seconds", HEALTH, "operation")},
+            "Receives that came back full, so without the wait of a long poll, and deletes. Bad are seconds: SQS, the "
+            "proxy or the network is slow. Gaps: no full receive, no delete.",
             width=8,
         ),
         chart(
             "Ledger errors by reason",
             "cps",
-            {"{{reason}}": by_reason},
+            {"{{reason}}": rate("sqs_exporter_ledger_errors_total", INSTANCE, "reason")},
             see("Anything above 0 stops the receives until the ledger works again.", "SqsExporterLedgerErrors"),
             width=8,
         ),
@@ -122,8 +49,9 @@ def the_exporter_itself(board: Dashboard) -> None:
             "Ledger window",
             "s",
             {
-                "{{instance}}": (
-                    f"time() - min by (instance) (sqs_exporter_ledger_oldest_message_timestamp_seconds{{{INSTANCE}}})"
+                "{{ledger}} {{queue}}": (
+                    f"timestamp(sqs_exporter_ledger_oldest_message_timestamp_seconds{{{QUEUE}}}) - "
+                    f"sqs_exporter_ledger_oldest_message_timestamp_seconds{{{QUEUE}}}"
                 )
             },
             see(
@@ -137,10 +65,12 @@ def the_exporter_itself(board: Dashboard) -> None:
             "Ids remembered",
             "locale",
             {
-                "{{instance}} remembered": (f"sum by (instance) (sqs_exporter_ledger_messages{{{INSTANCE}}})"),
-                "{{instance}} unsettled": (f"sum by (instance) (sqs_exporter_ledger_unsettled_messages{{{INSTANCE}}})"),
-                "{{instance}} forgotten early, per second": rate(
-                    "sqs_exporter_ledger_forgotten_early_total", INSTANCE, "instance"
+                "{{queue}} remembered": f"sum by (ledger, queue) ({gauge('sqs_exporter_ledger_messages', QUEUE)})",
+                "{{queue}} unsettled": (
+                    f"sum by (ledger, queue) ({gauge('sqs_exporter_ledger_unsettled_messages', QUEUE)})"
+                ),
+                "{{queue}} forgotten early, per second": rate(
+                    "sqs_exporter_ledger_forgotten_early_total", QUEUE, "ledger, queue"
                 ),
             },
             see(
@@ -154,7 +84,7 @@ def the_exporter_itself(board: Dashboard) -> None:
         chart(
             "Receives in flight",
             "locale",
-            {"{{instance}}": f"sum by (instance) (sqs_exporter_receives_in_flight{{{QUEUE}}})"},
+            {"{{instance}}": f"sum by (instance) (sqs_exporter_receives_in_flight{{{HEALTH}}})"},
             "Few when idle, up to --sqs.max-receives when the queue is full. At 0 for longer than a moment it takes "
             "no messages: see Ready. Always at the maximum with a backlog: raise it.",
             width=8,
@@ -162,17 +92,81 @@ def the_exporter_itself(board: Dashboard) -> None:
         chart(
             "Memory",
             "bytes",
-            {"{{instance}}": f"process_resident_memory_bytes{{{INSTANCE}}}"},
-            "Resident memory: a base plus about 100 bytes for each id remembered. Bad is growth without growth in ids.",
+            {"{{instance}}": of_exporters(f"process_resident_memory_bytes{{{INSTANCE}}}")},
+            "Resident memory: a base plus about 100 bytes for each id that SQLite's ledger remembers. Bad is growth "
+            "without growth in ids.",
             width=8,
         ),
         chart(
             "CPU",
             "percentunit",
-            {"{{instance}}": rate("process_cpu_seconds_total", INSTANCE, "instance")},
-            "Of one core. The work is done by one thread: at 100 % it is at its limit; a second exporter with a "
-            "ledger of its own shares the queue.",
+            {"{{instance}}": of_exporters(f"rate(process_cpu_seconds_total{{{INSTANCE}}}[$__rate_interval])")},
+            "Of one core, all threads together; counting is the work of one of them. Near 100 % it is at its limit: "
+            "more replicas with one PostgreSQL ledger share the queue.",
             width=8,
+        ),
+        chart(
+            "Free on the ledger's volume",
+            "bytes",
+            {"{{instance}}": f"sqs_exporter_ledger_volume_available_bytes{{{INSTANCE}}}"},
+            see(
+                "Space left under --ledger.path (SQLite only; empty with PostgreSQL). When it is full, no messages are "
+                "taken until there is space again.",
+                "SqsExporterVolumeFilling",
+            ),
+            width=8,
+        ),
+        chart(
+            "Clock against SQS",
+            "s",
+            {"{{instance}}": f"sqs_exporter_clock_skew_seconds{{{INSTANCE}}}"},
+            see(
+                "This machine's clock less SQS's. Bad is more than a few seconds: ages are wrong by as much, and from "
+                "15 minutes on SQS refuses every call.",
+                "SqsExporterClockSkew",
+            ),
+            from_zero=False,
+            width=8,
+        ),
+        chart(
+            "Pushes that failed, log lines dropped",
+            "cps",
+            {
+                "{{instance}} {{signal}}": rate("sqs_exporter_otlp_push_failures_total", INSTANCE, "instance, signal"),
+                "{{instance}} log lines": rate("sqs_exporter_log_lines_dropped_total", INSTANCE, "instance"),
+            },
+            see(
+                "OTLP pushes that the endpoint did not take, and lines of the log that nobody read fast enough. "
+                "Neither touches the counts.",
+                "SqsExporterOtlpPushFailures",
+            ),
+            width=8,
+        ),
+        number(
+            "Speakers",
+            "locale",
+            f"count(sqs_exporter_speaker{{{INSTANCE}}} == 1)",
+            see(
+                "Exporters that show what their ledger keeps: one a ledger. None although exporters are there: no "
+                "replica holds the lease of its PostgreSQL ledger.",
+                "SqsExporterNoSpeaker",
+            ),
+            decimals=0,
+            no_value="none",
+            width=4,
+        ),
+        number(
+            "Commit under way for",
+            "s",
+            f"max(timestamp(sqs_exporter_ledger_commit_started_timestamp_seconds{{{INSTANCE}}}) - "
+            f"(sqs_exporter_ledger_commit_started_timestamp_seconds{{{INSTANCE}}} > 0)) or "
+            f"0 * max(sqs_exporter_ledger_commit_started_timestamp_seconds{{{INSTANCE}}})",
+            see(
+                "How long the commit that was under way at the last scrape had taken by then; 0 where there was none. "
+                "Bad is more than a second: the disk or the database does not answer.",
+                "SqsExporterCommitOverdue",
+            ),
+            width=4,
         ),
         chart(
             "Versions",
@@ -183,7 +177,7 @@ def the_exporter_itself(board: Dashboard) -> None:
                 )
             },
             "Exporters by version. Two lines for longer than a rollout: one of them was forgotten. A gap is downtime.",
-            width=8,
+            width=16,
         ),
     ):
         board.with_panel(panel)

@@ -1,4 +1,4 @@
-"""What the tests of calls share: a queue at a scripted server, and its answers."""
+"""What the tests of the client share: a queue at a scripted server, and its answers."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING, Any
 from scripted_server import PATIENCE_SECONDS, ScriptedServer
 
 from exporter.sqs import REASONS, Credentials, Target
-from exporter.sqs.calls import Deletion, Failed
+from exporter.sqs.answers import Deletion, Failed
 
 if TYPE_CHECKING:
-    from exporter.sqs.calls import Answer, Calls
+    from exporter.sqs.answers import Answer
+    from exporter.sqs.client import Client
 
-QUEUE_URL = "https://sqs.example/1/queue"
+QUEUE = "queue"
+QUEUE_URL = f"https://sqs.example/1/{QUEUE}"
 DELETIONS = [Deletion(bytes([number]) * 16, f"handle-{number}", 1.0) for number in range(10)]
 
 
@@ -38,25 +40,25 @@ def target(server: ScriptedServer | int, **changes: Any) -> Target:  # noqa: ANN
     return replace(given, **changes)
 
 
-def receive(calls: Calls, to: Target, **changes: Any) -> None:  # noqa: ANN401 - any of its parameters
+def receive(client: Client, to: Target, **changes: Any) -> None:  # noqa: ANN401 - any of its parameters
     """Send a receive that does not wait for messages."""
-    calls.receive(to, **{"wait_seconds": 0, "visibility_timeout_seconds": 30} | changes)
+    client.receive(QUEUE, to, **{"wait_seconds": 0, "visibility_timeout_seconds": 30} | changes)
 
 
-def answers(calls: Calls, count: int = 1) -> list[Answer]:
+def answers(client: Client, count: int = 1) -> list[Answer]:
     """Wait for so many answers, and see that there are no more."""
     came: list[Answer] = []
     end = time.monotonic() + PATIENCE_SECONDS
     while len(came) < count and time.monotonic() < end:
-        came += calls.wait(1.0)
+        came += client.wait(1.0)
     assert len(came) == count
-    assert calls.wait(0) == []
+    assert client.wait(0) == []
     return came
 
 
-def failure(calls: Calls) -> Failed:
+def failure(client: Client) -> Failed:
     """Wait for the one answer, which is that the call failed."""
-    (answer,) = answers(calls)
+    (answer,) = answers(client)
     assert isinstance(answer, Failed)
     assert answer.reason in REASONS
     assert len(answer.detail) <= 200

@@ -166,9 +166,9 @@ class CrashLoop:
         return account
 
     def _read_ledger(self) -> Snapshot:
-        ledger = SqliteLedger(str(self._ledger), queue_name=self._sqs.queue_name)
+        ledger = SqliteLedger(str(self._ledger))
         try:
-            return ledger.snapshot
+            return ledger.snapshots[self._sqs.queue_name]
         finally:
             ledger.close()
 

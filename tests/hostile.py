@@ -10,11 +10,12 @@ from functools import cache
 from typing import NamedTuple
 
 from exporter.events.event import MAX_BODY_BYTES, NANO, Event
+from exporter.events.mapping import EventMapping
 
 NOW_SECONDS = 1_601_978_600.0
 """2020-10-06 10:03:20 UTC: no timestamp of the corpus is later."""
 
-ONE = Event("a", NANO, None)
+ONE = Event(("a",), NANO, None)
 """What becomes of `{"type": "a", "value": 1}`."""
 
 
@@ -28,13 +29,13 @@ class Case(NamedTuple):
 
 def _typed(name: str, type_json: str, outcome: str | None) -> Case:
     return Case(
-        name, f'{{"type": {type_json}, "value": 1}}'.encode(), outcome or Event(json.loads(type_json), NANO, None)
+        name, f'{{"type": {type_json}, "value": 1}}'.encode(), outcome or Event((json.loads(type_json),), NANO, None)
     )
 
 
 def _valued(name: str, value_json: str, nano: int | None) -> Case:
     body = f'{{"type": "a", "value": {value_json}}}'.encode()
-    return Case(name, body, "invalid_value" if nano is None else Event("a", nano, None))
+    return Case(name, body, "invalid_value" if nano is None else Event(("a",), nano, None))
 
 
 def _ignored(name: str, value: bytes, outcome: Event | str = ONE) -> Case:
@@ -65,6 +66,10 @@ CASES: tuple[Case, ...] = (
     Case("no type", b'{"value": 1}', "missing_field"),
     Case("no value", b'{"type": "a"}', "missing_field"),
     Case("no value, and a wrong type", b'{"type": 1}', "missing_field"),
+    Case("a list of records", b'{"Records": [{"eventName": "ObjectCreated:Put"}]}', "several_records"),
+    Case("an empty list of records beside a type", b'{"type": "a", "Records": []}', "several_records"),
+    Case("records that are no list", b'{"type": "a", "Records": {}}', "missing_field"),
+    Case("a list of records beside an event", b'{"type": "a", "Records": [], "value": 1}', ONE),
     Case("other capitals", b'{"Type": "a", "VALUE": 1}', "missing_field"),
     Case("a key with NUL", rb'{"type\u0000": "a", "value": 1}', "missing_field"),
     Case("keys that are escaped", rb'{"\u0074ype": "a", "v\u0061lue": 1}', ONE),
@@ -190,7 +195,7 @@ CASES: tuple[Case, ...] = (
     Case(
         "a pair in a type beside half a pair, with backslashes and the parser's mark",
         '{"x": "\\ud800", "type": "\\ud83d\\ude00\\\\ud800\ufdd0\\u0041", "value": "1"}'.encode(),
-        Event("😀\\ud800\ufdd0A", NANO, None),
+        Event(("😀\\ud800\ufdd0A",), NANO, None),
     ),
     Case(
         "a type with half a pair beside half a pair", rb'{"x": "\ud800", "type": "\uDC00", "value": 1}', "invalid_type"
@@ -243,18 +248,132 @@ def large_cases() -> tuple[Case, ...]:
         _filled("digits", value, b"9", b"}", "invalid_value"),
         _filled("digits in an ignored key", ignored, b"9", b"}", ONE),
         _filled("digits and a letter", string, b"9", b'x"}', "invalid_value"),
-        _filled("digits behind the point", value + b"0.", b"3", b"}", Event("a", 333_333_333, None)),
+        _filled("digits behind the point", value + b"0.", b"3", b"}", Event(("a",), 333_333_333, None)),
         _filled("digits behind the point and a letter", string + b"0.", b"3", b'x"}', "invalid_value"),
         _filled("zeros behind the point", value + b"1.", b"0", b"}", ONE),
-        _filled("zeros behind a half", value + b"0.0000000005", b"0", b"}", Event("a", 0, None)),
-        _filled("zeros and a one behind a half", value + b"0.0000000005", b"0", b"1}", Event("a", 1, None)),
+        _filled("zeros behind a half", value + b"0.0000000005", b"0", b"}", Event(("a",), 0, None)),
+        _filled("zeros and a one behind a half", value + b"0.0000000005", b"0", b"1}", Event(("a",), 1, None)),
         _filled("zeros that the exponent takes back", value + b"1", b"0", b"e-1048542}", ONE),
         _filled("zeros that an exponent overtakes", value + b"0.", b"0", b"1e99999999}", "invalid_value"),
         _filled("digits of an exponent", value + b"1e", b"9", b"}", "invalid_value"),
-        _filled("digits of a negative exponent", value + b"1e-", b"9", b"}", Event("a", 0, None)),
+        _filled("digits of a negative exponent", value + b"1e-", b"9", b"}", Event(("a",), 0, None)),
         _filled("zeros of an exponent", value + b"1e", b"0", b"}", ONE),
         _filled("zeros of an exponent and a sign", string + b"1e", b"0", b'+"}', "invalid_value"),
         _filled("escaped digits", string, rb"\u0031", b'"}', "invalid_value"),
         _filled("a timestamp", b'{"type": "a", "value": 1, "occurred_at": "', b"2", b'"}', ONE),
         _filled("a timestamp of arrays", b'{"type": "a", "value": 1, "occurred_at": [', b"[],", b"0]}", ONE),
     )
+
+
+class MappedCase(NamedTuple):
+    """A body that is read by a mapping of its own, and the event or the reason that it has to become."""
+
+    name: str
+    mapping: EventMapping
+    body: bytes
+    outcome: Event | str
+
+
+NESTED = EventMapping(
+    type_field="a.type",
+    value_field="a.b.value",
+    timestamp_field="a.b.at",
+    id_field="a.id",
+    labels=(("c", "a.b.c"), ("d", "a.d")),
+)
+DEEPEST = EventMapping(value_field=".".join("a" * 8), labels=(("x", ".".join("a" * 7)),))
+CONFLICTING = EventMapping(value_field="x.y.value", labels=(("x", "x"), ("y", "x.y")))
+SNS = b'{"Type": "Notification", "TopicArn": "t", "MessageId": "m", "Message": "'
+
+
+@cache
+def large_mapped_cases() -> tuple[MappedCase, ...]:
+    """Return long and deep bodies for nested paths and envelopes; made when asked for, because of their size."""
+    deep = 100_000
+    event = b'"a": {"type": "a", "b": {"value": 1}, "id": '
+    no_id = Event(("a", "", ""), NANO, None)
+    levels = b'{"type": "a", "a": ' + b'{"a": ' * 7
+    default, counted = EventMapping(), EventMapping(value_field="")
+    plain = b'{"type": "a", "value": 1, "x": '
+    cases = [
+        (NESTED, _filled("an array on the way", b'{"a": {"type": "a", "b": [', b"0,", b"0]}}", "missing_field")),
+        (NESTED, _filled("a string on the way", b'{"a": "', b"a", b'"}', "missing_field")),
+        (NESTED, _filled("digits on the way", b'{"a": ', b"9", b"}", "missing_field")),
+        (NESTED, _filled("one key again and again", b"{", b'"a":{"b":{}},', event + b"0}}", "event")),
+        (NESTED, _filled("one key, and something else", b"{", b'"a":{"b":1},', event + b"[]}}", no_id)),
+        (NESTED, _filled("half pairs on the way", b'{"a": {"b": ["', rb"\ud800", b'"]}, "value": 1}', "missing_field")),
+        (NESTED, _filled("half pairs in the id", b"{" + event + b'"', rb"\ud800", b'"}}', "event")),
+        (NESTED, _filled("escapes in the id", b"{" + event + b'"', rb"\u0041", b'"}}', "event")),
+        (NESTED, _filled("digits of an id", b"{" + event, b"9", b"}}", "event")),
+        (NESTED, _filled("an array for an id", b"{" + event + b"[", b"[],", b"0]}}", no_id)),
+        (
+            CONFLICTING,
+            _filled(
+                "an object for a label",
+                b'{"type": "a", "x": {"y": {"value": 1, "z": [',
+                b"0,",
+                b"0]}}}",
+                Event(("a", "__invalid__", "__invalid__"), NANO, None),
+            ),
+        ),
+        (
+            CONFLICTING,
+            _filled(
+                "half pairs and an object",
+                b'{"type": "a", "x": {"y": {"value": 1, "z": "',
+                rb"\udfff",
+                b'"}}}',
+                Event(("a", "__invalid__", "__invalid__"), NANO, None),
+            ),
+        ),
+        (default, _filled("a message of escapes", SNS, rb"\u0020", rb'{\"type\": \"a\", \"value\": 1}"}', ONE)),
+        (
+            default,
+            _filled(
+                "a message of half pairs", SNS + rb"{\"x\": \"", rb"\\ud800", rb'\", \"value\": 1}"}', "missing_field"
+            ),
+        ),
+        (default, _filled("a message of raw half pairs", SNS, rb"\ud800", b'"}', "invalid_json")),
+        (default, _filled("a message of arrays", SNS, b"[", b'"}', "invalid_json")),
+        (
+            default,
+            _filled("a message of quotes", SNS + b"{", rb"\"\":0,", rb'\"type\": 1, \"value\": 1}"}', "invalid_type"),
+        ),
+        (
+            default,
+            _filled(
+                "an envelope with half pairs",
+                b'{"detail-type": "a", "x": "',
+                rb"\ud800",
+                b'", "detail": {"value": 1}}',
+                ONE,
+            ),
+        ),
+        (counted, _filled("half pairs where envelopes come first", plain + b'["', rb"\ud800", b'"]}', ONE)),
+        (counted, _filled("other keys where envelopes come first", plain + b"{", b'"":0,', b'"a":0}}', ONE)),
+        (
+            default,
+            _filled(
+                "attributes",
+                b'{"type": "a", "MessageAttributes": {',
+                b'"":{},',
+                b'"":0}, "Records": []}',
+                "several_records",
+            ),
+        ),
+    ]
+    for name, unit in (("half pairs", rb"\ud800"), ("backslashes beside half a pair", rb"\\"), ("letters", b"a")):
+        case = _filled(f"{name} at the deepest path", levels + rb'["\ud800', unit, b'"]' + b"}" * 8, "invalid_value")
+        cases.append((DEEPEST, case))
+    mapped = [MappedCase(case.name, mapping, case.body, case.outcome) for mapping, case in cases]
+    for name, value in (("arrays", b"[" * deep + b"]" * deep), ("objects", b'{"a":' * deep + b"1" + b"}" * deep)):
+        mapped += [
+            MappedCase(f"100,000 {name} on the way", NESTED, b'{"a": %b}' % value, "invalid_json"),
+            MappedCase(
+                f"100,000 {name} in a detail", default, b'{"detail-type": "a", "detail": %b}' % value, "invalid_json"
+            ),
+            MappedCase(
+                f"100,000 {name} in a message", default, SNS + value.replace(b'"', rb"\"") + b'"}', "invalid_json"
+            ),
+        ]
+    return tuple(mapped)

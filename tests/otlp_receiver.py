@@ -33,8 +33,14 @@ def attributes_of(pairs: Iterable[KeyValue]) -> dict[str, Any]:
 class Pushed:
     """One request with metrics."""
 
-    resource: dict[str, Any]
-    metrics: dict[str, Metric]
+    metrics: dict[str, Metric] = field(default_factory=dict)
+    resources: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By metric."""
+
+    @property
+    def resource(self) -> dict[str, Any]:
+        """The ledger's."""
+        return self.resources["sqs.events"]
 
     def points(self, name: str, label: str) -> dict[str, tuple[float, int]]:
         """Return value and start time (Unix, in 1e-9 s) of a sum's points, by one of their attributes."""
@@ -116,9 +122,13 @@ class OtlpReceiver:
 
     def _decode(self, body: bytes, *, metrics: bool) -> None:
         if metrics:
+            push = Pushed()
             for resource in metrics_service_pb2.ExportMetricsServiceRequest.FromString(body).resource_metrics:
                 found = {metric.name: metric for scope in resource.scope_metrics for metric in scope.metrics}
-                self.pushed.append(Pushed(attributes_of(resource.resource.attributes), found))
+                assert not push.metrics.keys() & found.keys()
+                push.metrics |= found
+                push.resources |= dict.fromkeys(found, attributes_of(resource.resource.attributes))
+            self.pushed.append(push)
             return
         for traced in trace_service_pb2.ExportTraceServiceRequest.FromString(body).resource_spans:
             for scope in traced.scope_spans:

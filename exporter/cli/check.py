@@ -10,7 +10,7 @@ from exporter.errors import LedgerError
 from exporter.ledger import QueueIdentity
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import find
+from exporter.sqs.lookups import find
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.web.config import read_web_config
 
@@ -31,7 +31,7 @@ def execute(invocation: Invocation) -> int:
     if settings.web.config_file:
         read_web_config(str(settings.web.config_file))
     print(f"settings: right; SQS in region {connection.region} at {connection.endpoint_url}")
-    _, attributes = find(connection, settings.queue)
+    _, attributes = find(connection, settings.queue[0])
     print(
         f"queue: {attributes.arn}, visibility timeout {attributes.visibility_timeout_seconds} s, dead-letter queue "
         f"{attributes.dead_letter_queue_arn or 'none'}",
@@ -45,10 +45,12 @@ def _check_ledger(settings: Settings, attributes: QueueAttributes) -> int:
         print(f"ledger: {path} is not there yet, run will make it: counts start at 0")
         return 0
     try:
-        ledger = SqliteLedger(str(path), queue_name=attributes.name, lock_timeout_seconds=0)
+        ledger = SqliteLedger(str(path), lock_timeout_seconds=0)
         try:
             ledger.bind(QueueIdentity(attributes.name, attributes.arn))
-            print(f"ledger: {path} holds {ledger.snapshot.counted} events, {ledger.snapshot.messages} ids remembered")
+            snapshots = ledger.snapshots.values()
+            events, ids = sum(one.counted for one in snapshots), sum(one.messages for one in snapshots)
+            print(f"ledger: {path} holds {events} events, {ids} ids remembered")
         finally:
             ledger.close()
     except LedgerError as error:

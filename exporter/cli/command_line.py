@@ -12,8 +12,9 @@ from exporter.cli.build import PROGRAM, this_build
 from exporter.errors import WrongSettingError, nearest, shown
 from exporter.settings import Settings
 from exporter.settings.duration import format_duration
-from exporter.settings.setting import Group, SettingField, setting_fields
+from exporter.settings.setting import Group, Setting, SettingField, setting_fields
 from exporter.settings.sources import read_settings
+from exporter.sqs.names import is_prefix
 from exporter.telemetry import logs
 
 if TYPE_CHECKING:
@@ -61,6 +62,15 @@ def configure(invocation: Invocation) -> Settings:
     return settings
 
 
+def one_queue(settings: Settings, command: str) -> str:
+    """Return the one queue that a command works on. Raises WrongSettingError where several or a prefix are named."""
+    if len(settings.queue) > 1 or is_prefix(settings.queue[0]):
+        raise WrongSettingError(
+            f"--queue is {shown(list(settings.queue))}: {command} works on one queue, so use its name, such as orders"
+        )
+    return settings.queue[0]
+
+
 def read_command_line(arguments: Sequence[str], commands: Mapping[str, Command]) -> Invocation | None:
     """Read the arguments; None where there are none, after the help was printed.
 
@@ -84,13 +94,26 @@ def read_command_line(arguments: Sequence[str], commands: Mapping[str, Command])
     if unknown:
         hint = nearest(_name(unknown[0]), [field.setting.flag for field in commands[name].fields])
         raise WrongSettingError(f"{name} has no {_name(unknown[0])}{hint or f'; see {PROGRAM} {name} --help'}")
-    given = {key: value for key, value in vars(namespace).items() if value is not None and key != "command"}
+    given = {
+        field.setting.key: _one_value(field.setting, values)
+        for field in commands[name].fields
+        if (values := getattr(namespace, field.setting.key, None)) is not None
+    }
     shared = commands[name].keys
     return Invocation(
         name,
         {key: value for key, value in given.items() if key in shared},
         {key: value for key, value in given.items() if key not in shared},
     )
+
+
+def _one_value(setting: Setting, values: Sequence[str]) -> str:
+    """Return what was given for a flag. Raises WrongSettingError where it was given twice and takes one value."""
+    if len(values) > 1 and not setting.several:
+        raise WrongSettingError(
+            f"{setting.flag} is given {len(values)} times, as {shown(list(values))}: it takes one value, give it once"
+        )
+    return ",".join(values)
 
 
 def _name(argument: str) -> str:
@@ -127,6 +150,7 @@ def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
                 field.setting.flag,
                 dest=field.setting.key,
                 metavar=field.setting.placeholder,
+                action="append",
                 nargs="?" if switch else None,
                 const="true" if switch else None,
                 help=_help(field, command),
@@ -136,7 +160,7 @@ def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
 
 def _help(field: SettingField, command: Command) -> str:
     setting = field.setting
-    default = command.defaults.get(setting.key) or _default(field)
+    default = command.defaults.get(setting.key) or default_text(field)
     variable = setting.variable if setting.key in command.keys and setting.key not in command.flag_only else ""
     notes = ", ".join(
         note for note in (default and f"default {default}", field.required and "required", variable) if note
@@ -144,7 +168,8 @@ def _help(field: SettingField, command: Command) -> str:
     return (f"{setting.help} ({notes})" if notes else setting.help).replace("%", "%%")
 
 
-def _default(field: SettingField) -> str:
+def default_text(field: SettingField) -> str:
+    """Return a setting's default as people write it; "" where there is none."""
     if field.required or field.default is None or field.default == ():
         return ""
     if isinstance(field.default, bool):

@@ -29,6 +29,10 @@ PIPE_CLOSED = 128 + signal.SIGPIPE
 
 
 EVERY = frozenset(field.setting.key for field in setting_fields(Settings))
+READING = frozenset(
+    f"events.{name}"
+    for name in ("type-field", "value-field", "timestamp-field", "require-timestamp", "id-field", "envelope", "labels")
+)
 SHARED = frozenset({"queue", "config.file", "log.level", "log.format"})
 COMMANDS = {
     "run": Command("count the events of a queue", EVERY),
@@ -42,7 +46,7 @@ COMMANDS = {
     "check": Command("say whether settings, queue and ledger are fit for run", EVERY - {"until-empty"}),
     "peek": Command(
         "show how some messages would be counted, and leave them in the queue",
-        SHARED | {"events.require-timestamp"},
+        SHARED | READING,
         PeekOptions,
     ),
 }

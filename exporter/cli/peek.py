@@ -6,17 +6,20 @@ import json
 import time
 from typing import TYPE_CHECKING
 
-from exporter.cli.command_line import configure
+from exporter.cli.command_line import configure, one_queue
 from exporter.cli.options import PeekOptions
 from exporter.errors import InvalidEvent
-from exporter.events.event import NANO, parse
+from exporter.events.event import NANO, EventParser
 from exporter.settings.sources import read_options
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import find
+from exporter.sqs.lookups import find
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from mypy_boto3_sqs.type_defs import MessageTypeDef
+
     from exporter.cli.command_line import Invocation
-    from exporter.settings import Settings
 
 RECEIVE_MOST = 10
 
@@ -28,7 +31,8 @@ def execute(invocation: Invocation) -> int:
     """
     settings, count = configure(invocation), read_options(PeekOptions, invocation.options).count
     connection = connect()
-    url, attributes = find(connection, settings.queue)
+    url, attributes = find(connection, one_queue(settings, "peek"))
+    parser = EventParser(settings.event_mapping(attributes.name))
     seen: set[str] = set()
     handles: list[str] = []
     try:
@@ -38,6 +42,8 @@ def execute(invocation: Invocation) -> int:
                 MaxNumberOfMessages=min(RECEIVE_MOST, count - len(seen)),
                 WaitTimeSeconds=1,
                 VisibilityTimeout=attributes.visibility_timeout_seconds or 1,
+                MessageSystemAttributeNames=["SentTimestamp"],
+                MessageAttributeNames=list(parser.attribute_names),
             )
             messages = received.get("Messages", [])
             fresh = [message for message in messages if message["MessageId"] not in seen]
@@ -46,21 +52,31 @@ def execute(invocation: Invocation) -> int:
             handles += [message["ReceiptHandle"] for message in messages]
             for message in fresh:
                 seen.add(message["MessageId"])
-                body = message["Body"].encode("utf-8", "surrogatepass")
-                print(json.dumps({"message_id": message["MessageId"], **_outcome(body, settings)}))
+                outcome = _outcome(message, parser, settings.label_names)
+                print(json.dumps({"message_id": message["MessageId"], **outcome}))
     finally:
         for handle in handles:
             connection.client.change_message_visibility(QueueUrl=url, ReceiptHandle=handle, VisibilityTimeout=0)
     return 0
 
 
-def _outcome(body: bytes, settings: Settings) -> dict[str, object]:
+def _outcome(message: MessageTypeDef, parser: EventParser, label_names: Sequence[str]) -> Mapping[str, object]:
+    """Return how a message would be counted, or the reason why not: which field was wrong, and what kind it held."""
+    sent_at = message.get("Attributes", {}).get("SentTimestamp")
+    texts = {name: attribute.get("StringValue") for name, attribute in message.get("MessageAttributes", {}).items()}
     try:
-        event = parse(body, now_seconds=time.time(), require_timestamp=settings.events.require_timestamp)
+        event = parser.parse(
+            message["Body"].encode("utf-8", "surrogatepass"),
+            sent_at_seconds=None if sent_at is None else int(sent_at) / 1000,
+            now_seconds=time.time(),
+            attributes={name: text for name, text in texts.items() if text is not None},
+        )
     except InvalidEvent as invalid:
-        return {"rejected": invalid.reason}
+        return {"rejected": invalid.reason} | ({"field": invalid.field, "held": invalid.kind} if invalid.field else {})
+    labels = dict(zip(label_names, event.series[1:], strict=True))
     return {
         "type": event.type,
+        **({"labels": labels} if labels else {}),
         "value": event.value_nano / NANO,
         "occurred_at_seconds": event.occurred_at_seconds,
     }

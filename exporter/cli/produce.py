@@ -6,11 +6,11 @@ import contextlib
 import os
 from typing import TYPE_CHECKING
 
-from exporter.cli.command_line import configure
+from exporter.cli.command_line import configure, one_queue
 from exporter.cli.options import ProduceOptions
 from exporter.producer import produce as producer
 from exporter.settings.sources import read_options
-from exporter.sqs.aws import queue_name_of
+from exporter.sqs.names import queue_name_of
 from exporter.telemetry.otlp import environment
 
 if TYPE_CHECKING:
@@ -26,9 +26,10 @@ DEFAULT_RATE = 10.0
 def execute(invocation: Invocation) -> int:
     """Send until the count is reached or a signal comes. Raises ExporterError."""
     settings, options = configure(invocation), read_options(ProduceOptions, invocation.options)
-    with _tracing(settings.queue) as trace:
+    queue = one_queue(settings, "produce")
+    with _tracing(queue) as trace:
         producer.run(
-            settings.queue,
+            queue,
             rate=options.rate or (None if options.count else DEFAULT_RATE),
             count=options.count,
             seed=options.seed,

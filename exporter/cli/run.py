@@ -7,36 +7,41 @@ import logging
 import os
 import signal
 import sys
+import threading
 import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
-from exporter.consumer.deletions import max_delete_calls
+from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
+from exporter.consumer.queue import QueueOptions
 from exporter.consumer.recorder import Recorder
-from exporter.errors import WrongSettingError
+from exporter.errors import ExporterError, WrongSettingError, one_line
+from exporter.events.event import EventParser
 from exporter.ledger.sqlite.ledger import SqliteLedger
-from exporter.sqs.aws import connect, queue_name_of
-from exporter.sqs.calls import Calls
+from exporter.sqs.aws import connect
+from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
+from exporter.sqs.names import is_prefix, queue_name_of
 from exporter.summary import Summary
 from exporter.telemetry.instrumentation import Instrumentation
-from exporter.telemetry.metrics import Health, LedgerCollector, names, new_registry
+from exporter.telemetry.metrics import Health, names, new_registry
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.telemetry.readiness import Readiness
-from exporter.web import LandingPage, WebServer
+from exporter.web import WebServer
 from exporter.web.config import read_web_config
 from exporter.web.zero_first import ZeroFirst
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
     from types import FrameType
+
+    from prometheus_client import CollectorRegistry
 
     from exporter.cli.command_line import Invocation
     from exporter.settings import Settings
-    from exporter.sqs import QueueDepth
     from exporter.sqs.aws import Connection
     from exporter.telemetry.otlp.environment import Wanted
     from exporter.telemetry.otlp.running import OpenTelemetry
@@ -44,6 +49,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("exporter")
 
 SWITCH_SECONDS = 0.001
+MAX_CONNECTIONS = 512
+"""How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
 
 
 def execute(invocation: Invocation) -> int:
@@ -52,7 +59,7 @@ def execute(invocation: Invocation) -> int:
 
 
 def run(settings: Settings, connection: Connection | None = None) -> int:
-    """Count the queue's events until a signal comes, or until the queue is empty where that was asked for.
+    """Count the queues' events until a signal comes, or until they are empty where that was asked for.
 
     `connection` is for an SQS of one's own; without it AWS's own settings say which. Raises ExporterError.
     """
@@ -60,56 +67,44 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     started_seconds = time.time()
     telemetry_wanted = open_telemetry.wanted(os.environ)
-    queue_name = queue_name_of(settings.queue)
-    connection = connection or connect()
+    connection = connection or connect(queues=settings.queue)
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
 
     with ExitStack() as stopping:
-        ledger = SqliteLedger(
-            str(settings.ledger.path),
-            queue_name=queue_name,
-            types=settings.events.types,
-            max_types=settings.events.max_types,
-            window_seconds=settings.ledger.window_seconds,
-            max_ids=settings.ledger.max_ids,
-        )
+        ledger = open_ledger(settings)
         stopping.callback(ledger.close)
+        housekeeping = Housekeeping(connection, settings.queue)
         registry = new_registry()
         telemetry = None
         if telemetry_wanted is not None:
-            telemetry = _open_telemetry(telemetry_wanted, connection, ledger, depth=lambda: housekeeping.depth)
-        instrumentation = Instrumentation(
-            Health(registry, queue_name), queue_name, None if telemetry is None else telemetry.telemetry
-        )
-        readiness = Readiness()
-        housekeeping = Housekeeping(connection, settings.queue, listener=instrumentation)
-        calls = Calls(
-            max_connections=settings.sqs.max_receives + max_delete_calls(settings.sqs.max_receives),
+            telemetry = _open_telemetry(telemetry_wanted, connection, registry, ledger, housekeeping)
+        instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
+        readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
+        client = Client(
+            max_connections=MAX_CONNECTIONS,
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
         )
         consumer = Consumer(
-            calls=calls,
+            client=client,
             recorder=Recorder(ledger, instrumentation, readiness),
             housekeeping=housekeeping,
             instrumentation=instrumentation,
             readiness=readiness,
+            options=lambda queue: queue_options(settings, queue),
             max_receives=settings.sqs.max_receives,
-            wait_seconds=settings.sqs.wait_seconds,
-            on_invalid=settings.sqs.on_invalid,
-            require_timestamp=settings.events.require_timestamp,
             shutdown_timeout_seconds=settings.shutdown.timeout_seconds,
             until_empty=settings.until_empty,
+            until_empty_timeout_seconds=settings.until_empty_timeout_seconds,
         )
-        registry.register(
-            LedgerCollector(
-                queue_name,
-                snapshot=lambda: ledger.snapshot,
-                depth=lambda: housekeeping.depth,
-                ready=lambda: readiness.why_not() is None,
-                revision=this_build().revision,
-            ),
+        views = Views(settings, ledger, housekeeping, readiness, started_seconds=started_seconds)
+        registry.register(views.ledger_collector())
+        registry.register(views.state_collector(telemetry))
+        summary = Summary(
+            lambda: ledger.snapshots,
+            sys.stdout,
+            settings.summary.interval_seconds,
+            show_queue=len(settings.queue) > 1 or is_prefix(settings.queue[0]),
         )
-        summary = Summary(lambda: ledger.snapshot, sys.stdout, settings.summary.interval_seconds)
         web = WebServer(
             registry,
             host=settings.web.host,
@@ -117,18 +112,12 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             telemetry_path=settings.web.telemetry_path,
             created_timestamps=settings.web.created_timestamps,
             web_config=web_config,
-            zero_first=ZeroFirst({names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name}, lambda: started_seconds),
             healthy=readiness.healthy,
-            ready=readiness.why_not,
-            page=lambda: LandingPage(
-                version=str(this_build()),
-                started_seconds=started_seconds,
-                ready=readiness.why_not() is None,
-                state=readiness.why_not() or "Ready: receiving and counting.",
-                snapshots={queue_name: ledger.snapshot},
-                depths={} if housekeeping.depth is None else {queue_name: housekeeping.depth},
-                max_messages=settings.ledger.max_ids,
-            ),
+            ready=views.ready,
+            page=views.landing_page,
+            zero_first=ZeroFirst((names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name), lambda: started_seconds)
+            if settings.web.zero_first
+            else None,
         )
 
         web.start()
@@ -138,7 +127,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         summary.start()
         housekeeping.start()
         stopping.callback(housekeeping.stop)
-        stopping.callback(calls.close)
+        stopping.callback(client.close)
         if telemetry is not None:
             telemetry.start()
             stopping.callback(telemetry.stop)
@@ -147,10 +136,41 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
         # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
         sys.setswitchinterval(SWITCH_SECONDS)
-        with _signals(consumer):
+        with _signals(consumer), _threads_that_must_live(consumer):
             consumer.run()
         ledger.close()
+        _say_what_stopped(ledger)
     return 0
+
+
+def open_ledger(settings: Settings) -> SqliteLedger:
+    """Open the ledger that the settings name. Raises LedgerError."""
+    return SqliteLedger(
+        str(settings.ledger.path),
+        name=settings.ledger.name,
+        queues=[queue_name_of(queue) for queue in settings.queue if not is_prefix(queue)],
+        types=settings.events.types,
+        max_types=settings.events.max_types,
+        label_names=settings.label_names,
+        max_series=settings.events.max_series,
+        window_seconds=settings.ledger.window_seconds,
+        id_window_seconds=settings.events.id_window_seconds,
+        max_ids=settings.ledger.max_ids,
+    )
+
+
+def queue_options(settings: Settings, queue: str) -> QueueOptions:
+    """Return how the settings want a queue to be consumed."""
+    mapping = settings.event_mapping(queue)
+    return QueueOptions(
+        parser=EventParser(mapping),
+        on_invalid=settings.sqs.on_invalid,
+        max_receives=settings.sqs.max_receives,
+        wait_seconds=settings.sqs.wait_seconds,
+        batch_window_seconds=settings.sqs.batch_window_seconds,
+        until_empty=settings.until_empty,
+        event_ids=bool(mapping.id_field),
+    )
 
 
 @contextmanager
@@ -171,18 +191,42 @@ def _signals(consumer: Consumer) -> Iterator[None]:
             signal.signal(number, handler)
 
 
+@contextmanager
+def _threads_that_must_live(consumer: Consumer) -> Iterator[None]:
+    """End the process where one of its threads ends by an exception: half an exporter is worse than a restart."""
+
+    def ended(what: threading.ExceptHookArgs) -> None:
+        name = what.thread.name if what.thread is not None else "a"
+        error = f"{what.exc_type.__name__}: {what.exc_value}"
+        consumer.fail(ExporterError(f"the {name} thread ended, which is a fault of the exporter: {one_line(error)}"))
+
+    before, threading.excepthook = threading.excepthook, ended
+    try:
+        yield
+    finally:
+        threading.excepthook = before
+
+
 def _open_telemetry(
-    wanted: Wanted, connection: Connection, ledger: SqliteLedger, *, depth: Callable[[], QueueDepth | None]
+    wanted: Wanted,
+    connection: Connection,
+    registry: CollectorRegistry,
+    ledger: SqliteLedger,
+    housekeeping: Housekeeping,
 ) -> OpenTelemetry:
     from exporter.telemetry.otlp.running import OpenTelemetry  # noqa: PLC0415 - half a second, for those who ask for it
+
+    def queue_url(queue: str) -> str | None:
+        state = housekeeping.queues.get(queue)
+        return None if state is None or state.target is None else state.target.queue_url
 
     try:
         return OpenTelemetry(
             wanted,
-            queue_name=ledger.snapshot.queue_name,
+            registry=registry,
             endpoint_url=connection.endpoint_url,
-            snapshot=lambda: ledger.snapshot,
-            depth=depth,
+            ledger=lambda: ledger.name,
+            queue_url=queue_url,
         )
     except (ValueError, RuntimeError, OSError) as error:
         raise WrongSettingError(f"OpenTelemetry's environment variables (OTEL_*) are wrong: {error}") from error
@@ -190,19 +234,20 @@ def _open_telemetry(
 
 def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteLedger, web: WebServer) -> None:
     path = str(settings.ledger.path.absolute())
-    snapshot = ledger.snapshot
+    snapshots = ledger.snapshots.values()
     log.info(
         "starting",
         extra={
             "version": this_build().version,
             "revision": this_build().revision,
-            "queue": settings.queue,
+            "queue": ",".join(settings.queue),
             "region": connection.region,
             "endpoint": connection.endpoint_url,
             "ledger": path,
-            "events_taken_up": snapshot.counted,
-            "types_taken_up": len(snapshot.types),
-            "messages_remembered": snapshot.messages,
+            "ledger_name": ledger.name,
+            "events_taken_up": sum(snapshot.counted for snapshot in snapshots),
+            "types_taken_up": sum(len(snapshot.types) for snapshot in snapshots),
+            "messages_remembered": sum(snapshot.messages for snapshot in snapshots),
             "listening": web.url,
         },
     )
@@ -211,3 +256,17 @@ def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteL
             "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
             extra={"ledger": path},
         )
+
+
+def _say_what_stopped(ledger: SqliteLedger) -> None:
+    snapshots = ledger.snapshots.values()
+    log.info(
+        "stopped",
+        extra={
+            "events": sum(snapshot.counted for snapshot in snapshots),
+            "received": sum(snapshot.received for snapshot in snapshots),
+            "duplicate": sum(snapshot.duplicate for snapshot in snapshots),
+            "rejected": sum(sum(snapshot.rejected.values()) for snapshot in snapshots),
+            "unsettled_messages": sum(snapshot.unsettled_messages for snapshot in snapshots),
+        },
+    )

@@ -1,4 +1,4 @@
-"""The deletes that SQS has not confirmed yet: packed by ten, tried again while their receipt handles live."""
+"""The deletes of one queue that SQS has not confirmed yet: gathered to ten, tried again while their handles live."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from exporter.backoff import Backoff
+from exporter.sqs import BATCH_SIZE
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from exporter.sqs.calls import Deletion
+    from exporter.consumer.batch_window import BatchWindow
+    from exporter.sqs.answers import Deletion
 
-BATCH_SIZE = 10
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_DeleteMessageBatch.html"""
 MAX_UNCONFIRMED = 1_000
 """Above this no more messages are taken: they would only come back."""
 PROBE_SECONDS = 30.0
 """How often one receive asks whether a denied delete is allowed by now."""
 MAX_REFUSED = 500
 """Of the entries that SQS refuses while it deletes others, so many are tried again: they must not stop receives."""
-
-
-def max_delete_calls(max_receives: int) -> int:
-    """How many batch deletes may be in flight beside so many receives."""
-    return max(2, max_receives)
 
 
 class Deletions:
@@ -35,7 +30,10 @@ class Deletions:
     visibility timeout, is recognised, and is deleted with its fresh handle.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, window: BatchWindow, *, fifo: bool = False) -> None:
+        """Hold fewer than ten as `window` says; `fifo`: of a FIFO queue."""
+        self._window = window
+        self._fifo = fifo
         self._waiting: deque[Deletion] = deque()
         self._refused: deque[Deletion] = deque(maxlen=MAX_REFUSED)
         self._failing = False
@@ -64,7 +62,14 @@ class Deletions:
         """Take in deletions of messages whose outcome is committed."""
         self._waiting.extend(deletions)
 
-    def batches(self, now: float, most: int) -> Iterator[Sequence[Deletion]]:
+    def due_at(self, visibility_timeout_seconds: float) -> float:
+        """When `batches` has something to send (monotonic seconds; infinity: nothing waits)."""
+        refused_at = self._refusals.due_at if self._refused else float("inf")
+        if not self._waiting:
+            return refused_at
+        return max(self._failures.due_at, min(refused_at, self._held_until(visibility_timeout_seconds)))
+
+    def batches(self, now: float, most: int, visibility_timeout_seconds: float) -> Iterator[Sequence[Deletion]]:
         """Yield what to send now: batches of at most ten, at most `most` of them, none whose handle is over."""
         while self._waiting and self._waiting[0].valid_until <= now:
             self._waiting.popleft()
@@ -76,6 +81,8 @@ class Deletions:
         if self._failing:
             most = 0 if self._sent else 1
         for _ in range(most):
+            if self._waiting and now < self._held_until(visibility_timeout_seconds):
+                return
             batch: list[Deletion] = []
             while self._waiting and len(batch) < BATCH_SIZE:
                 deletion = self._waiting.popleft()
@@ -85,6 +92,10 @@ class Deletions:
                 return
             self._sent += len(batch)
             yield batch
+
+    def _held_until(self, visibility_timeout_seconds: float) -> float:
+        received_at = self._waiting[0].valid_until - visibility_timeout_seconds
+        return self._window.deletes_due_at(len(self._waiting), received_at, visibility_timeout_seconds, fifo=self._fifo)
 
     def confirmed(self, deletions: Sequence[Deletion]) -> None:
         """SQS said that these are deleted."""

@@ -1,301 +1,284 @@
-"""The loop: wait, record, delete, receive. `run_once` is one iteration, `run` repeats it until it is told to stop."""
+"""The loop: wait, submit, delete, receive. `run_once` is one iteration, `run` repeats it until it is told to stop."""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from exporter.consumer.deletions import Deletions, max_delete_calls
-from exporter.consumer.pacing import FULL_BATCH, Pacing
-from exporter.errors import InvalidEvent, WrongSettingError
-from exporter.events.event import parse
-from exporter.ledger import Delivery, QueueIdentity, failpoint
-from exporter.ledger.message_ids import remembered_ids
-from exporter.sqs.calls import Deleted, Deletion, Received
+from exporter.consumer.queue import Parsed, Queue
+from exporter.errors import ExporterError, LedgerError
+from exporter.sqs.answers import Deleted, Failed, Received
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from exporter.consumer.queue import QueueOptions
     from exporter.consumer.recorder import Recorder
-    from exporter.sqs import QueueAttributes
-    from exporter.sqs.calls import Answer, Calls, Failed
-    from exporter.sqs.housekeeping import Housekeeping
+    from exporter.sqs.answers import Answer
+    from exporter.sqs.client import Client
+    from exporter.sqs.housekeeping import Housekeeping, QueueState
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
 
 ITERATION_SECONDS = 0.25
-"""The longest an iteration waits for answers: how soon a signal or news of the queue is noticed."""
+"""The longest an iteration waits for answers: how soon a signal or news of a queue is noticed."""
 FIRST_ITERATIONS_SECONDS = 0.02
-"""The same while the queue is not known yet: it is often found within milliseconds."""
+"""The same while no queue is known yet: it is often found within milliseconds."""
 DELETE_GRACE_SECONDS = 0.5
-"""What the last deletes are given after the shutdown timeout is over."""
-UNTIL_EMPTY_WAIT_SECONDS = 1
-"""Long enough for SQS to ask all its servers, short enough not to wait 20 s for the end."""
-
-OnInvalid = Literal["auto", "delete", "leave"]
+"""What the last commit and its deletes are given after the shutdown timeout is over."""
+MAX_GATHERED_MESSAGES = 2_500
+"""How many messages may wait for a commit under way to end before receives pause."""
 
 
 class Consumer:
     """One thread, one loop, no locks: everything here runs on the thread that calls `run`.
 
-    A signal handler may call `stop`.
+    A signal handler may call `stop`. `options` gives how a queue is consumed, by its name.
     """
 
     def __init__(  # noqa: PLR0913 - the parts and the plain values that the loop needs, by name
         self,
         *,
-        calls: Calls,
+        client: Client,
         recorder: Recorder,
         housekeeping: Housekeeping,
         instrumentation: Instrumentation,
         readiness: Readiness,
+        options: Callable[[str], QueueOptions],
         max_receives: int,
-        wait_seconds: int,
-        on_invalid: OnInvalid,
-        require_timestamp: bool,
         shutdown_timeout_seconds: float,
         until_empty: bool = False,
+        until_empty_timeout_seconds: float = 60.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._calls = calls
+        self._client = client
         self._recorder = recorder
         self._housekeeping = housekeeping
         self._instrumentation = instrumentation
         self._readiness = readiness
-        self._wait_seconds = min(wait_seconds, UNTIL_EMPTY_WAIT_SECONDS) if until_empty else wait_seconds
-        self._on_invalid = on_invalid
-        self._require_timestamp = require_timestamp
+        self._options = options
+        self._max_receives = max_receives
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._until_empty = until_empty
+        self._until_empty_timeout_seconds = until_empty_timeout_seconds
+        self._monotonic = monotonic
+        self._wall = wall
 
-        self._pacing = Pacing(max_receives)
-        self._deletions = Deletions()
-        self._max_delete_calls = max_delete_calls(max_receives)
-        self._queue: QueueAttributes | None = None
-        self._covered_until = float("-inf")
-        self._drained = False
+        self._queues: dict[str, Queue] = {}
+        self._states: Mapping[str, QueueState] | None = None
+        self._under_way: dict[str, Parsed] = {}
+        self._worked_at = monotonic()
+        self._first = 0
         self._stopping = False
         self._stop_at = float("inf")
+        self._failure: ExporterError | None = None
+
+    def fail(self, error: ExporterError) -> None:
+        """Ask `run` to raise this soon; any thread may call it."""
+        self._failure = error
 
     def stop(self) -> None:
         """Ask the loop to end: no new receives; what arrives within the shutdown timeout is counted and deleted."""
         if not self._stopping:
-            self._stop_at = time.monotonic() + self._shutdown_timeout_seconds
+            self._stop_at = self._monotonic() + self._shutdown_timeout_seconds
             self._stopping = True
+            for queue in self._queues.values():
+                queue.end()
             self._readiness.set("stopping", "shutting down: no new receives, what is under way is finished")
 
     def run(self) -> None:
-        """Repeat until `stop` was called and all is settled or late, or (`until_empty`) the queue is empty."""
-        while not self._done(time.monotonic()):
+        """Repeat until `stop` was called and all is settled or late, or (`until_empty`) every queue is empty.
+
+        Raises ExporterError where `until_empty` was asked for and nothing has worked for its timeout, and what `fail`
+        was called with.
+        """
+        while not self._done(self._monotonic()):
             self.run_once()
-        abandoned = self._calls.abandon()
-        if abandoned:
-            self._instrumentation.receives_abandoned(abandoned)
+        self._abandon_receives()
 
     def run_once(self) -> None:
-        """Wait for answers; record their messages in one commit; send their deletes and the next receives."""
-        answers = self._calls.wait(ITERATION_SECONDS if self._queue else FIRST_ITERATIONS_SECONDS)
+        """One iteration: wait for answers and for the commit; submit what has gathered; delete; receive."""
+        answers = self._client.wait(self._wait_seconds(self._monotonic()), self._recorder.descriptor())
+        self._follow_housekeeping()
+        self._take(answers)
+        self._complete()
+        self._submit()
+        self._delete()
+        self._receive()
+        self._tell()
+
+    # Wait
+
+    def _wait_seconds(self, now: float) -> float:
+        longest = ITERATION_SECONDS if self._states else FIRST_ITERATIONS_SECONDS
+        due_at = min((queue.due_at(now) for queue in self._queues.values()), default=float("inf"))
+        return max(0.0, min(longest, due_at - now, self._recorder.deadline() - now))
+
+    def _follow_housekeeping(self) -> None:
+        """Take up what the housekeeping thread found out; the mapping is another one where anything changed."""
+        states = self._housekeeping.queues
+        if states is self._states:
+            return
+        self._states = states
+        for name, state in states.items():
+            if name not in self._queues:
+                self._queues[name] = Queue(
+                    name,
+                    named=state.named,
+                    options=self._options(name),
+                    client=self._client,
+                    recorder=self._recorder,
+                    instrumentation=self._instrumentation,
+                    readiness=self._readiness.add_queue(name),
+                    wall=self._wall,
+                )
+                self._instrumentation.queue_taken_up(name)
+            self._queues[name].follow(state)
+
+    def _take(self, answers: Sequence[Answer]) -> None:
+        """Take in what was answered; messages are gathered until they can be submitted."""
+        if not answers:
+            return
         self._instrumentation.answered(answers)
-        received = self._sort(answers)
-        if received:
-            with self._instrumentation.processing(received):
-                self._record(received)
-        now = time.monotonic()
-        self._recorder.keep(now)
-        if not self._recorder.working:
-            self._deletions.drop()
-        self._follow_the_queue()
-        self._send_deletes(now)
-        self._send_receives(now)
-        self._readiness.iterated(now)
-        self._instrumentation.readiness(self._readiness.why_not())
-        self._instrumentation.receives_in_flight(self._calls.receives_in_flight)
-
-    def _done(self, now: float) -> bool:
-        receiving = self._calls.receives_in_flight
-        deleting = self._deletions.unconfirmed
-        if self._is_empty() and self._recorder.working and not receiving and not deleting:
-            return True
-        if not self._stopping:
-            return False
-        if receiving:
-            return now >= self._stop_at
-        return not deleting or now >= self._stop_at + DELETE_GRACE_SECONDS
-
-    def _is_empty(self) -> bool:
-        """Whether the queue has nothing more to give, where the end was asked for; undeleted messages come back."""
-        return self._until_empty and self._drained and not self._deletions.denied
-
-    def _sort(self, answers: Sequence[Answer]) -> list[Received]:
-        """Take in what needs no commit; return the answers that brought messages."""
-        received: list[Received] = []
         for answer in answers:
+            queue = self._queues[answer.queue]
             if isinstance(answer, Received):
-                self._receive_succeeded(answer)
-                if answer.messages or answer.released:
-                    received.append(answer)
+                self._worked_at = answer.answered_at
+                queue.receive_succeeded(answer)
             elif isinstance(answer, Deleted):
-                self._delete_answered(answer)
-            else:
-                self._call_failed(answer)
-        return received
+                queue.deleted(answer)
+            elif isinstance(answer, Failed):
+                self._failed(queue, answer)
 
-    def _receive_succeeded(self, answer: Received) -> None:
-        self._drained = not answer.messages and not answer.released
-        if answer.released and not answer.messages:
-            # Going on at once would run through the queue and bring its messages nearer to the dead-letter queue.
-            detail = f"none of the {sum(answer.released.values())} messages of an answer could be used"
-            self._pacing.failed(answer.answered_at)
-            self._readiness.receive_failed(answer.answered_at, next(iter(answer.released)), detail)
-            return
-        self._recorder.advance(max(0.0, answer.answered_at - max(answer.sent_at, self._covered_until)))
-        self._covered_until = max(self._covered_until, answer.answered_at)
-        self._pacing.answered(len(answer.messages), answer.sent_at)
-        self._readiness.receive_succeeded(answer.answered_at)
-
-    def _delete_answered(self, answer: Deleted) -> None:
-        refused = [deletion for deletion, _ in answer.failed]
-        if not answer.confirmed:
-            reason = answer.failed[0][1]
-            self._deletes_failed(refused, answer.answered_at, reason, f"none of {len(refused)} deletes was confirmed")
-            return
-        self._recorder.settle(
-            [deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until]
-        )
-        self._deletions.confirmed(answer.confirmed)
-        self._deletions.refused(refused, answer.answered_at)
-        self._readiness.deletes_succeeded()
-
-    def _call_failed(self, answer: Failed) -> None:
+    def _failed(self, queue: Queue, answer: Failed) -> None:
         if answer.operation == "receive":
-            self._pacing.failed(answer.answered_at)
-            self._readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
+            queue.receive_failed(answer)
+        elif answer.operation == "delete":
+            queue.delete_failed(answer)
         else:
-            self._deletes_failed(answer.deletions, answer.answered_at, answer.reason, answer.detail)
-        self._housekeeping.wake()
+            queue.visibility_failed(answer)
+        self._housekeeping.wake(queue.name)
 
-    def _deletes_failed(self, deletions: Sequence[Deletion], at: float, reason: str, detail: str) -> None:
-        if self._deletions.failed(deletions, at, denied=reason == "access_denied"):
-            self._readiness.deletes_failed(at, reason, detail)
+    # Submit
 
-    def _record(self, received: Sequence[Received]) -> None:
-        """Commit all that these answers brought; only then are its deletes due."""
-        for answer in received:
-            self._recorder.release(answer.released)
-        deliveries, deletions, left = self._parse(received)
-        fresh = self._recorder.record(deliveries)
-        if fresh is None:
+    def _complete(self) -> None:
+        """Take in the end of the commit under way, if it has come."""
+        ended = self._recorder.completed()
+        if ended is None:
+            return
+        under_way, self._under_way = self._under_way, {}
+        if isinstance(ended, LedgerError):
             self._instrumentation.not_recorded()
             return
-        self._deletions.add(deletions)
-        if left:
-            self._recorder.settle(left)
-        self._observe(received, deliveries, fresh)
+        for name, parsed in under_way.items():
+            self._queues[name].committed(parsed, ended[name])
 
-    def _parse(self, received: Sequence[Received]) -> tuple[list[Delivery], list[Deletion], list[bytes]]:
-        """Return what to record, what to delete after that, and the ids that the redrive policy will take care of."""
-        now_seconds = time.time()
-        leave = self._leaves_invalid()
-        visibility_timeout_seconds = self._queue.visibility_timeout_seconds if self._queue else 0
-        deliveries: list[Delivery] = []
-        deletions: list[Deletion] = []
-        left: list[bytes] = []
-        for answer in received:
-            # SQS starts the visibility timeout somewhere between request and answer: the request is the safe side.
-            valid_until = answer.sent_at + visibility_timeout_seconds
-            message_ids = remembered_ids([message.message_id for message in answer.messages])
-            for message, message_id in zip(answer.messages, message_ids, strict=True):
-                try:
-                    event = parse(message.body, now_seconds=now_seconds, require_timestamp=self._require_timestamp)
-                except InvalidEvent as invalid:
-                    self._instrumentation.message_rejected(message.message_id, invalid.reason, message.body, left=leave)
-                    deliveries.append(Delivery(message_id, invalid.reason))
-                    if leave:
-                        left.append(message_id)
-                        continue
-                else:
-                    deliveries.append(Delivery(message_id, event))
-                deletions.append(Deletion(message_id, message.receipt_handle, valid_until))
-        return deliveries, deletions, left
+    def _submit(self) -> None:
+        """Submit what has gathered, unless a commit is under way: then it waits for that one to end."""
+        now = self._monotonic()
+        if not self._recorder.under_way:
+            if self._gathered_messages:
+                self._submit_gathered(now)
+            else:
+                limited = any(self._recorder.limited(name) is not None for name in self._queues)
+                self._recorder.keep(now, limited=limited)
+            self._complete()
+        if not self._recorder.working:
+            for queue in self._queues.values():
+                queue.drop_deletes()
 
-    def _leaves_invalid(self) -> bool:
-        if self._on_invalid == "auto":
-            return self._queue is not None and self._queue.dead_letter_queue_arn is not None
-        return self._on_invalid == "leave"
+    def _submit_gathered(self, now: float) -> None:
+        received = [answer for queue in self._queues.values() for answer in queue.gathered]
+        with self._instrumentation.processing(received):
+            for name, queue in self._queues.items():
+                parsed = queue.parse(now)
+                if parsed is not None:
+                    self._under_way[name] = parsed
+            self._recorder.submit({name: parsed.deliveries for name, parsed in self._under_way.items()})
 
-    def _observe(self, received: Sequence[Received], deliveries: Sequence[Delivery], fresh: Sequence[bool]) -> None:
-        """Show how old the events and messages were that this commit counted; below 0 where a clock runs ahead."""
-        now_seconds = time.time()
-        event_ages_seconds = []
-        message_ages_seconds = []
-        messages = (message for answer in received for message in answer.messages)
-        for message, delivery, is_fresh in zip(messages, deliveries, fresh, strict=True):
-            outcome = delivery.outcome
-            if is_fresh and not isinstance(outcome, str):
-                if outcome.occurred_at_seconds is not None:
-                    event_ages_seconds.append(now_seconds - outcome.occurred_at_seconds)
-                if message.sent_at_seconds is not None:
-                    message_ages_seconds.append(now_seconds - message.sent_at_seconds)
-        self._instrumentation.events_counted(event_ages_seconds, message_ages_seconds)
+    # Delete and receive
 
-    def _follow_the_queue(self) -> None:
-        """Take over what the housekeeping thread found out."""
-        problem = self._housekeeping.problem
-        if problem is None:
-            self._readiness.clear("queue")
-        else:
-            self._readiness.set("queue", str(problem))
-        attributes = self._housekeeping.attributes
-        if attributes is None or attributes == self._queue or not self._recorder.working:
+    def _delete(self) -> None:
+        if not self._recorder.working:
             return
-        if self._queue is None and self._on_invalid == "leave" and attributes.dead_letter_queue_arn is None:
-            raise WrongSettingError(
-                f"--sqs.on-invalid is leave, but queue {attributes.name} has no redrive policy that would ever take "
-                f"the messages away: use delete or auto, or give the queue a dead-letter queue",
-            )
-        self._recorder.bind(
-            QueueIdentity(
-                attributes.name,
-                attributes.arn,
-                attributes.visibility_timeout_seconds,
-                attributes.retention_seconds,
-            )
-        )
-        self._queue = attributes
+        now = self._monotonic()
+        for queue in self._queues.values():
+            queue.send_deletes(now)
 
-    def _send_deletes(self, now: float) -> None:
-        target = self._housekeeping.target
-        if target is None or not self._recorder.working:
+    def _receive(self) -> None:
+        """Send receives: at least one for each queue that wants one, the others where there is need, in turns."""
+        if self._stopping or not self._recorder.working or not self._may_gather_more():
             return
-        for batch in self._deletions.batches(now, self._max_delete_calls - self._calls.deletes_in_flight):
-            self._calls.delete(target, batch)
-            failpoint.reach("during_delete")
+        now = self._monotonic()
+        queues = list(self._queues.values())
+        idle = sum(not self._client.receives_in_flight(queue.name) for queue in queues)
+        free = max(self._max_receives, len(queues)) - self._client.receives_in_flight() - idle
+        self._first = (self._first + 1) % max(1, len(queues))
+        for queue in (*queues[self._first :], *queues[: self._first]):
+            if self._until_empty and queue.is_empty:
+                continue
+            wanted = queue.wanted_receives(now)
+            if not wanted:
+                continue
+            own = 0 if self._client.receives_in_flight(queue.name) else 1
+            count = min(wanted, own + max(0, free))
+            free -= max(0, count - own)
+            queue.send_receives(count)
 
-    def _send_receives(self, now: float) -> None:
-        target = self._housekeeping.target
-        if target is None or self._queue is None:
-            return
-        in_flight = self._calls.receives_in_flight
-        wanted = self._pacing.wanted(in_flight, now)
-        allowed = self._deletions.receives(wanted, now) if self._may_receive() else 0
-        allowed = max(0, min(allowed, self._recorder.capacity // FULL_BATCH - in_flight))
-        if wanted and not (allowed or in_flight):
-            self._readiness.receives_pause(now)
-        # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
-        wait_seconds = min(self._wait_seconds, max(1, self._queue.visibility_timeout_seconds - 5))
-        for _ in range(allowed):
-            self._calls.receive(
-                target,
-                wait_seconds=wait_seconds,
-                visibility_timeout_seconds=self._queue.visibility_timeout_seconds,
-                fifo=self._queue.fifo,
-            )
-
-    def _may_receive(self) -> bool:
-        if self._stopping or not self._recorder.working or self._is_empty():
+    def _may_gather_more(self) -> bool:
+        """Whether what is received now can be submitted before its handles expire."""
+        if self._gathered_messages >= MAX_GATHERED_MESSAGES:
             return False
-        limited = self._recorder.limited
-        if limited is None:
-            self._readiness.clear("limited")
-        else:
-            self._readiness.set("limited", limited)
-        return True
+        started_at = self._recorder.commit_started_at
+        if started_at is None:
+            return True
+        shortest = min(queue.visibility_timeout_seconds for queue in self._queues.values())
+        return self._monotonic() - started_at < shortest / 4
+
+    def _tell(self) -> None:
+        now = self._monotonic()
+        self._readiness.iterated(now)
+        if not self._stopping:  # an end that was asked for is no obstacle
+            self._instrumentation.readiness(self._readiness.status())
+        for name in self._queues:
+            self._instrumentation.receives_in_flight(name, self._client.receives_in_flight(name))
+        self._instrumentation.requests_made(self._housekeeping.requests())
+
+    # The end
+
+    def _done(self, now: float) -> bool:
+        if self._failure is not None:
+            raise self._failure
+        deleting = sum(queue.unconfirmed_deletes for queue in self._queues.values()) + self._client.deletes_in_flight()
+        if self._stopping:
+            if self._client.receives_in_flight():
+                if now < self._stop_at:
+                    return False
+                self._abandon_receives()
+            finished = not deleting and not self._recorder.under_way and not self._gathered_messages
+            return finished or now >= self._stop_at + DELETE_GRACE_SECONDS
+        if not self._until_empty:
+            return False
+        if now - self._worked_at >= self._until_empty_timeout_seconds:
+            why = self._readiness.status().sentence
+            raise ExporterError(
+                f"nothing has worked for --until-empty-timeout ({self._until_empty_timeout_seconds:g} s): {why}"
+            )
+        return (
+            bool(self._queues)
+            and all(queue.is_empty for queue in self._queues.values())
+            and self._recorder.working
+            and not self._recorder.under_way
+            and not self._client.receives_in_flight()
+            and not deleting
+        )
+
+    @property
+    def _gathered_messages(self) -> int:
+        return sum(queue.gathered_messages for queue in self._queues.values())
+
+    def _abandon_receives(self) -> None:
+        abandoned = self._client.abandon_receives()
+        if abandoned:
+            self._instrumentation.receives_abandoned(abandoned)

@@ -1,125 +1,181 @@
-"""Keeps the ledger at work: commits, writes what waits when idle, reopens it after a failure."""
+"""Keeps the ledger at work: submits what was gathered, writes what waits when idle, reopens it after a failure."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
 from exporter.backoff import Backoff
-from exporter.errors import LedgerError
-from exporter.ledger import failpoint
+from exporter.ledger import QueueBatch, failpoint
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from exporter.errors import LedgerError
     from exporter.ledger import Delivery, Ledger, QueueIdentity
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
 
 FLUSH_SECONDS = 1.0
 """How soon what was settled is written when no commit comes by itself."""
+LIMITED_FLUSH_SECONDS = 0.1
+"""The same while --ledger.max-ids slows receives down: each commit makes room."""
 
 
 class Recorder:
-    """The consumer's hand on the ledger: while the ledger fails, nothing is recorded and `working` is False."""
+    """The consumer's hand on the ledger. While the ledger fails nothing is recorded, and `working` is False."""
 
-    def __init__(self, ledger: Ledger, instrumentation: Instrumentation, readiness: Readiness) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        instrumentation: Instrumentation,
+        readiness: Readiness,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._ledger = ledger
         self._instrumentation = instrumentation
         self._readiness = readiness
+        self._monotonic = monotonic
         self._backoff = Backoff(base_seconds=1.0)
-        self._released: Counter[str] = Counter()
+        self._released: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._unwritten_since: float | None = None
-        self.working = True
+        self._under_way = False
+        self._trying = False
+        self.working = ledger.problem is None
+        """Whether what is received now can be recorded."""
+        if ledger.problem is not None:
+            # It may only be connecting: that is worth a line of the log where it lasts.
+            self._backoff.failed(monotonic())
+            readiness.set("ledger", str(ledger.problem))
 
     @property
-    def limited(self) -> str | None:
-        """Why receives are slowed down, or None."""
-        return self._ledger.limited
+    def under_way(self) -> bool:
+        """Whether a commit is under way: nothing can be submitted before it has ended."""
+        return self._under_way
 
     @property
-    def capacity(self) -> int:
-        """How many more messages the ledger has room for."""
-        return self._ledger.capacity
+    def commit_started_at(self) -> float | None:
+        """When the commit under way was submitted (monotonic seconds), None: none is."""
+        return self._ledger.commit_started_at
+
+    def descriptor(self) -> tuple[int, int] | None:
+        """Return what to wait for beside the answers, see `Ledger.descriptor`."""
+        return self._ledger.descriptor()
+
+    def deadline(self) -> float:
+        """Return when the ledger, or what waits to be written, wants to be looked at again (monotonic seconds)."""
+        wanted = self._ledger.deadline()
+        deadline = float("inf") if wanted is None else wanted
+        if not self.working:
+            return min(deadline, self._backoff.due_at)
+        if self._unwritten_since is None:
+            return deadline
+        return min(deadline, self._unwritten_since + FLUSH_SECONDS)
 
     def bind(self, queue: QueueIdentity) -> None:
-        """Tie the ledger to the queue. Another queue's ledger ends the program: LedgerError("other_queue")."""
-        try:
-            self._ledger.bind(queue)
-        except LedgerError as error:
-            if error.reason == "other_queue":
-                raise
-            self._fail(error)
+        """Ask that the queue be taken up, or that its attributes be."""
+        self._ledger.bind(queue)
 
-    def advance(self, seconds: float) -> None:
-        """Let the ledger's clock run."""
-        self._ledger.advance(seconds)
+    def bound(self, queue: str) -> bool:
+        """Whether the queue is taken up. Raises LedgerError("other_queue"): its rows are another queue's."""
+        return self._ledger.bound(queue)
 
-    def release(self, released: Mapping[str, int]) -> None:
+    def limited(self, queue: str) -> str | None:
+        """Return why the queue's receives are slowed down (a sentence), or None."""
+        return self._ledger.limited(queue)
+
+    def capacity(self, queue: str) -> int:
+        """Return how many more messages of the queue may be taken now."""
+        return self._ledger.capacity(queue)
+
+    def advance(self, queue: str, seconds: float) -> None:
+        """Let the queue's clock run."""
+        self._ledger.advance(queue, seconds)
+
+    def release(self, queue: str, released: Mapping[str, int]) -> None:
         """Note deliveries, by reason, that are left to expire uncounted; the next commit accounts for them."""
         if released:
-            self._released.update(released)
+            self._released[queue].update(released)
+            self._unwritten()
 
-    def record(self, deliveries: Sequence[Delivery]) -> Sequence[bool] | None:
-        """Commit the outcomes; returns for each whether it was new, or None: nothing is known to be committed."""
-        if not self.working:
-            self._released["ledger_unavailable"] += len(deliveries)
-            return None
-        released, self._released = self._released, Counter()
-        started = time.perf_counter()
-        try:
-            failpoint.reach("before_commit")
-            fresh = self._ledger.record(deliveries, released)
-            failpoint.reach("after_commit")
-        except LedgerError as error:
-            self._fail(error)
-            return None
-        self._instrumentation.committed(time.perf_counter() - started)
-        self._unwritten_since = None
-        return fresh
-
-    def settle(self, message_ids: Iterable[bytes]) -> None:
+    def settle(self, queue: str, message_ids: Iterable[bytes]) -> None:
         """Mark messages as gone from the queue, or left to its redrive policy."""
-        self._ledger.settle(message_ids)
-        if self._unwritten_since is None:
-            self._unwritten_since = time.monotonic()
+        self._ledger.settle(queue, message_ids)
+        self._unwritten()
 
-    def keep(self, now: float) -> None:
-        """Reopen what failed; write what no commit came for. Also what makes room in a full memory of ids."""
+    def submit(self, deliveries: Mapping[str, Sequence[Delivery]]) -> None:
+        """Begin to commit what was found out of these deliveries, by queue. To be called when none is under way."""
+        released, self._released = self._released, defaultdict(Counter)
+        batch = {queue: QueueBatch(found, released.pop(queue, {})) for queue, found in deliveries.items()}
+        for queue, reasons in released.items():
+            batch[queue] = QueueBatch((), reasons)
+        failpoint.reach("before_commit")
+        self._ledger.submit(batch)
+        failpoint.reach("after_commit")
+        self._under_way = True
+        self._unwritten_since = None
+
+    def completed(self) -> Mapping[str, Sequence[bool]] | LedgerError | None:
+        """Return how the commit under way ended, once: what was new, by queue, or why it failed. None: not yet."""
+        ended = self._ledger.completed()
+        if ended is None or not self._under_way:
+            return None
+        self._under_way = False
+        if ended.error is not None:
+            self._fail(ended.error)
+            return ended.error
+        self._instrumentation.committed(ended.seconds)
+        if self._trying:
+            self._recovered()
+        return ended.fresh or {}
+
+    def keep(self, now: float, *, limited: bool = False) -> None:
+        """Reopen what failed; write what no commit came for. `limited`: commits make room that receives wait for."""
+        if self._under_way:
+            return
         if not self.working:
             self._reopen(now)
             return
-        if self._unwritten_since is None and (self._released or self._ledger.limited):
-            self._unwritten_since = now
-        if self._unwritten_since is None or now - self._unwritten_since < FLUSH_SECONDS:
-            return
-        self._unwritten_since = None
-        if self._released:
-            self.record(())
-            return
-        try:
-            self._ledger.flush()
-        except LedgerError as error:
-            self._fail(error)
+        if limited:
+            self._unwritten()
+        wait_seconds = LIMITED_FLUSH_SECONDS if limited else FLUSH_SECONDS
+        if self._unwritten_since is not None and now - self._unwritten_since >= wait_seconds:
+            self.submit({})
+
+    def close(self, timeout_seconds: float) -> None:
+        """Write what waits, within the time, and close the ledger."""
+        deadline = self._monotonic() + timeout_seconds
+        while self._under_way and self._monotonic() < deadline:
+            self.completed()
+        self._ledger.close()
+
+    def _unwritten(self) -> None:
+        if self._unwritten_since is None:
+            self._unwritten_since = self._monotonic()
 
     def _reopen(self, now: float) -> None:
-        if not self._backoff.due(now):
-            return
-        try:
-            self._ledger.reopen()
+        problem = self._ledger.problem
+        if problem is None:
             # To be read is not enough: without a commit that succeeds, messages would be taken only to be released.
-            self._ledger.record((), {})
-        except LedgerError as error:
-            self._fail(error)
-            return
+            self._trying = True
+            self.submit({})
+        elif self._backoff.due(now):
+            self._ledger.reopen()
+            problem = self._ledger.problem
+            if problem is not None:
+                self._fail(problem)
+
+    def _recovered(self) -> None:
+        self._trying = False
         self.working = True
         self._backoff.succeeded()
         self._readiness.clear("ledger")
         self._instrumentation.ledger_recovered()
 
     def _fail(self, error: LedgerError) -> None:
-        self.working = False
-        self._backoff.failed(time.monotonic())
+        self.working = self._trying = False
+        self._backoff.failed(self._monotonic())
         self._readiness.set("ledger", str(error))
         self._instrumentation.ledger_failed(error)

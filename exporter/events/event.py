@@ -1,27 +1,39 @@
-"""What an event is: `parse` turns the body of a message into an `Event`, or raises `InvalidEvent`. Pure: no I/O.
+"""What an event is: `EventParser.parse` turns the body of a message into an `Event`, or raises `InvalidEvent`.
 
-Everything here is linear in the size of the body and bounded before it is converted, because the body is a stranger's.
+Pure: no I/O. Everything here is linear in the size of the body and bounded before it is converted, because the body is
+a stranger's.
 """
 
 from __future__ import annotations
 
-import decimal
-import re
-from datetime import datetime
-from functools import lru_cache
+import json
+from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from exporter.errors import InvalidEvent
+from exporter.events.envelope import Envelope, EnvelopeReader, content, event_id, is_there
+from exporter.events.fields import FieldReader, attribute_name, kind_of
+from exporter.events.labels import SHORT_BYTES as SHORT_SERIES_BYTES
+from exporter.events.labels import check_label_names, series, short_series
+from exporter.events.mapping import CONSTANTS, EventMapping, MappedFields
+from exporter.events.number import NANO, short_value_nano, value_nano
+from exporter.events.number import SHORT_BYTES as SHORT_VALUE_BYTES
+from exporter.events.timestamp import LONGEST_BYTES as LONGEST_TIMESTAMP_BYTES
+from exporter.events.timestamp import bare_number, unix_seconds
 
-NANO = 1_000_000_000
-"""A value is kept as a whole number of 1e-9, so that sums are exact and depend on no order."""
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from exporter.events.envelope import EnvelopeName
+    from exporter.events.mapping import Texts
+
+__all__ = ["MAX_BODY_BYTES", "NANO", "REASONS", "Event", "EventMapping", "EventParser"]
 
 MAX_BODY_BYTES = 1_048_576
 """SQS's own limit. https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
 
-MAX_VALUE = 10**15
-MAX_TYPE_CHARACTERS = 128
 MAX_AHEAD_SECONDS = 300
 """A timestamp further ahead than this is a wrong clock, not a time at which something occurred."""
 
@@ -29,6 +41,8 @@ REASONS = (
     "too_large",
     "invalid_json",
     "not_an_object",
+    "several_records",
+    "not_an_envelope",
     "missing_field",
     "invalid_type",
     "invalid_value",
@@ -36,172 +50,210 @@ REASONS = (
 )
 """Why a message is not an event, in the order in which they are looked for: the first one found is the reason."""
 
+_Misfit = tuple[str, str, str]
+"""Why something is not an event, as in `InvalidEvent`, where one may be in an envelope all the same.
+
+Not raised: each message in an envelope would pay for it.
+"""
+
 
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One event.
 
-    `value_nano` is the value as a whole number of 1e-9, rounded half-even. `occurred_at_seconds` is Unix time, None
-    where the message has no usable timestamp (it is counted all the same).
+    `series` is its type and the values of the configured labels, in their order. `value_nano` is the value as a whole
+    number of 1e-9, rounded half-even. `occurred_at_seconds` is Unix time, None where the message has no usable
+    timestamp (it is counted all the same). `event_id` is a digest of 16 bytes of the event's own id, None where none
+    is configured or the message has none.
     """
 
     # A frozen dataclass takes six times as long to make, and there is one for every message.
-    type: str
+    series: tuple[str, ...]
     value_nano: int
     occurred_at_seconds: float | None
+    event_id: bytes | None = None
+
+    @property
+    def type(self) -> str:
+        """The event's type."""
+        return self.series[0]
 
 
-def parse(body: bytes, *, now_seconds: float, require_timestamp: bool = False) -> Event:
-    """Read the body of one message; raises nothing but `InvalidEvent`, with one of `REASONS`.
-
-    Of a key that occurs twice the last one is read, as Python's `json` does. Objects and arrays nested deeper than
-    the interpreter's recursion limit are `invalid_json`. Without `require_timestamp` an absent, unreadable or future
-    `occurred_at` leaves the event without one.
-    """
-    if len(body) > MAX_BODY_BYTES:
-        raise InvalidEvent("too_large")
-    type_text, value_text, timestamp_text = _fields(body)
-    if not type_text or not value_text:
-        raise InvalidEvent("missing_field")
-    if len(type_text) > _LONGEST_TYPE_BYTES:
-        raise InvalidEvent("invalid_type")
-    name = _type_name(type_text)
-    nano = _short_value_nano(value_text) if len(value_text) <= _SHORT_BYTES else _value_nano(value_text)
-    seconds = _unix_seconds(timestamp_text) if len(timestamp_text) <= _LONGEST_TIMESTAMP_BYTES else None
-    if seconds is not None and seconds > now_seconds + MAX_AHEAD_SECONDS:
-        seconds = None
-    if seconds is None and require_timestamp:
-        raise InvalidEvent("invalid_timestamp")
-    return Event(name, nano, seconds)
+_NO_ATTRIBUTES: Mapping[str, str] = MappingProxyType({})
 
 
-_ABSENT = msgspec.Raw(b"")
+class EventParser:
+    """Reads events by one mapping, which is compiled once. Raises ValueError where a field of the mapping is wrong."""
+
+    def __init__(self, mapping: EventMapping) -> None:
+        check_label_names([name for name, _ in mapping.labels])
+        self._mapping = mapping
+        self._labelled = bool(mapping.labels)
+        self._identified = bool(mapping.id_field)
+        self._counts_only = not mapping.value_field
+        self._plain_first = mapping.envelope == "none" or (mapping.envelope == "auto" and not self._counts_only)
+        fields = MappedFields(mapping)
+        self.attribute_names = fields.attribute_names
+        """The message attributes that the mapping wants."""
+        self._arrange = fields.arrange
+        self._reader = FieldReader(fields.paths)
+        self._envelopes = EnvelopeReader(fields.attribute_names)
+        self._timestamp_is_attribute = attribute_name(mapping.timestamp_field) is not None
+
+    def parse(
+        self,
+        body: bytes,
+        *,
+        sent_at_seconds: float | None,
+        now_seconds: float,
+        attributes: Mapping[str, str] = _NO_ATTRIBUTES,
+    ) -> Event:
+        """Read one message; raises nothing but `InvalidEvent`, with one of `REASONS`.
+
+        `attributes` are the message's own, by name. A timestamp may be at most 5 minutes later than when SQS took the
+        message in (`sent_at_seconds`, or where that is unknown `now_seconds`). Without `require_timestamp` an absent,
+        unreadable or later one leaves the event without a time.
+        """
+        if len(body) > MAX_BODY_BYTES:
+            raise InvalidEvent("too_large")
+        latest = (now_seconds if sent_at_seconds is None else sent_at_seconds) + MAX_AHEAD_SECONDS
+        misfit = None
+        if self._plain_first:
+            # As in _unwrapped, without its call: this is the way of every plain event.
+            texts = self._reader.read(body)
+            if self._arrange is not None:
+                texts = self._arranged(texts, None, attributes)
+            found = self._event(texts, latest)
+            if isinstance(found, Event):
+                return found
+            misfit = found
+        return self._wrapped(body, self._mapping.envelope, None, misfit, latest, attributes)
+
+    def _wrapped(  # noqa: PLR0913, PLR0917 - what is known so far of the message
+        self,
+        body: bytes,
+        wanted: EnvelopeName,
+        outer: Envelope | None,
+        misfit: _Misfit | None,
+        latest: float,
+        attributes: Mapping[str, str],
+    ) -> Event:
+        """Read the event in the envelope that `body` is: a message, or what was in the SNS notification `outer`.
+
+        `misfit` says why `body` itself is not an event, None where that was not asked.
+        """
+        found = self._envelopes.read(body)
+        if isinstance(found, Envelope) and wanted != "none":
+            if found.kind == "sns" and outer is None:
+                return self._notified(found, "auto" if wanted == "sns" else wanted, latest, attributes)
+            if found.kind != "sns" and wanted in {"auto", found.kind}:
+                # What is in an envelope may be something else than an object: then it has no fields.
+                texts = self._reader.read(found.event) if found.event.startswith(b"{") else self._reader.absent
+                event = self._event_in(found.within(outer), self._arranged(texts, outer, attributes), latest)
+                if isinstance(event, Event):
+                    return event
+                raise InvalidEvent(*event)
+        if misfit is None and wanted != "auto":
+            misfit = ("not_an_envelope", "", "")
+        if misfit is None:
+            event = self._unwrapped(body, outer, latest, attributes)
+            if isinstance(event, Event):
+                return event
+            misfit = event
+        if found == "records":
+            misfit = ("several_records", "Records", "array")
+        raise InvalidEvent(*misfit)
+
+    def _notified(
+        self, notification: Envelope, wanted: EnvelopeName, latest: float, attributes: Mapping[str, str]
+    ) -> Event:
+        """Read the event that was published to an SNS topic, which may be wrapped itself."""
+        body = _message(notification)
+        misfit = None
+        if wanted == "auto" and not self._counts_only:
+            event = self._unwrapped(body, notification, latest, attributes)
+            if isinstance(event, Event):
+                return event
+            misfit = event
+        return self._wrapped(body, wanted, notification, misfit, latest, attributes)
+
+    def _unwrapped(
+        self, body: bytes, notification: Envelope | None, latest: float, attributes: Mapping[str, str]
+    ) -> Event | _Misfit:
+        """Read `body` as an event without a further envelope."""
+        texts = self._arranged(self._reader.read(body), notification, attributes)
+        return self._event(texts, latest) if notification is None else self._event_in(notification, texts, latest)
+
+    def _arranged(self, texts: Texts, outer: Envelope | None, attributes: Mapping[str, str]) -> Texts:
+        if self._arrange is None:
+            return texts
+        texts = self._arrange((*texts, *self._attributes(outer, attributes), *CONSTANTS))
+        if self._timestamp_is_attribute:
+            return (*texts[:2], bare_number(bytes(texts[2])), *texts[3:])
+        return texts
+
+    def _attributes(self, notification: Envelope | None, attributes: Mapping[str, str]) -> list[bytes]:
+        """Return the wanted message attributes as JSON strings, those of the notification first."""
+        own = [_attribute(attributes, name) for name in self.attribute_names]
+        if notification is None:
+            return own
+        return [notified or text for notified, text in zip(notification.attributes, own, strict=True)]
+
+    def _event(self, texts: Texts, latest: float) -> Event | _Misfit:
+        """Judge the texts, in the order of `MappedFields`. Raises InvalidEvent, `invalid_timestamp`."""
+        type_text, value_text, timestamp_text = bytes(texts[0]), bytes(texts[1]), bytes(texts[2])
+        if not type_text or not value_text:
+            field = self._mapping.value_field if type_text else self._mapping.type_field
+            return "missing_field", field, "absent"
+        if self._labelled:
+            labels = [bytes(text) for text in texts[4:]]
+            short = len(type_text) + sum(map(len, labels)) <= SHORT_SERIES_BYTES
+            key = short_series(type_text, *labels) if short else series(type_text, *labels)
+        else:
+            key = short_series(type_text) if len(type_text) <= SHORT_SERIES_BYTES else series(type_text)
+        if key is None:
+            return "invalid_type", self._mapping.type_field, kind_of(type_text)
+        nano = short_value_nano(value_text) if len(value_text) <= SHORT_VALUE_BYTES else value_nano(value_text)
+        if nano is None:
+            return "invalid_value", self._mapping.value_field, kind_of(value_text)
+        seconds = unix_seconds(timestamp_text) if len(timestamp_text) <= LONGEST_TIMESTAMP_BYTES else None
+        if seconds is None or seconds > latest:
+            seconds = None
+            if self._mapping.require_timestamp:
+                raise InvalidEvent("invalid_timestamp", self._mapping.timestamp_field, kind_of(timestamp_text))
+        return Event(key, nano, seconds, event_id([bytes(texts[3])])) if self._identified else Event(key, nano, seconds)
+
+    def _event_in(self, envelope: Envelope, texts: Texts, latest: float) -> Event | _Misfit:
+        """Judge the texts, and take what the event has not from the envelope."""
+        type_is_missing, time_is_missing = not texts[0], not is_there(bytes(texts[2]))
+        if type_is_missing and envelope.type[1]:
+            texts = (envelope.type[1], *texts[1:])
+        if time_is_missing:
+            texts = (*texts[:2], envelope.timestamp[1], *texts[3:])
+        try:
+            found = self._event(texts, latest)
+        except InvalidEvent as invalid:
+            name = envelope.timestamp[0] if time_is_missing else invalid.field
+            raise InvalidEvent(invalid.reason, name, invalid.kind) from None
+        if not isinstance(found, Event):
+            reason, name, kind = found
+            return reason, envelope.type[0] if type_is_missing and reason == "invalid_type" else name, kind
+        if self._identified and found.event_id is None:
+            identity = next(filter(None, map(event_id, envelope.ids)), None)
+            return Event(found.series, found.value_nano, found.occurred_at_seconds, identity)
+        return found
 
 
-class _Fields(msgspec.Struct):
-    """The three keys as the JSON text that stands in the body: a number read as a float would no longer be exact."""
-
-    type: msgspec.Raw = _ABSENT
-    value: msgspec.Raw = _ABSENT
-    occurred_at: msgspec.Raw = _ABSENT
+def _attribute(attributes: Mapping[str, str], name: str) -> bytes:
+    """Return a message attribute as a JSON string, nothing where the message hasn't got it."""
+    value = attributes.get(name)
+    return b"" if value is None else json.dumps(value).encode()
 
 
-_decode_fields = msgspec.json.Decoder(_Fields).decode
-_decode_anything = msgspec.json.Decoder(msgspec.Raw).decode
-_decode_string = msgspec.json.Decoder(str).decode
-
-
-def _fields(body: bytes) -> tuple[bytes, bytes, bytes]:
-    """Return the texts of `type`, `value` and `occurred_at`, empty where the key is absent."""
+def _message(notification: Envelope) -> bytes:
+    """Return what was published, as raw delivery would have brought it."""
     try:
-        if not body.isascii():
-            body.decode()  # msgspec does not look into the strings that it skips
-        fields = _decode_object(body)
-        return bytes(fields.type), bytes(fields.value), bytes(fields.occurred_at)
-    except (UnicodeDecodeError, RecursionError):
-        raise InvalidEvent("invalid_json") from None
-    except msgspec.DecodeError:
-        hidden = _hide_surrogates(body)
-    try:
-        fields = _decode_object(hidden)
-    except (msgspec.DecodeError, RecursionError):
-        raise InvalidEvent("invalid_json") from None
-    return _show_surrogates(fields.type), _show_surrogates(fields.value), _show_surrogates(fields.occurred_at)
-
-
-def _decode_object(body: bytes) -> _Fields:
-    try:
-        return _decode_fields(body)
-    except msgspec.ValidationError:
-        _decode_anything(body)  # it starts as another kind of value; it is JSON only if the rest of it is, too
-        raise InvalidEvent("not_an_object") from None
-
-
-_MARK = "\ufdd0".encode()  # a noncharacter: hardly anybody writes it
-
-
-def _hide_surrogates(body: bytes) -> bytes:
-    r"""Turn the escape of a surrogate, such as \ud800, into a mark and the escape of an ordinary character.
-
-    The grammar of JSON allows half a pair (RFC 8259, section 8.2) and other producers write it, but msgspec refuses it
-    even in a key that nobody reads. Escaped backslashes are spelled out first, so that each backslash begins an
-    escape; a mark that is in the body gets a space, which no mark before an escape has.
-    """
-    unambiguous = body.replace(rb"\\", rb"\u005c").replace(_MARK, _MARK + b" ")
-    return unambiguous.replace(rb"\ud", _MARK + rb"\u0").replace(rb"\uD", _MARK + rb"\u0")
-
-
-def _show_surrogates(text: msgspec.Raw) -> bytes:
-    return bytes(text).replace(_MARK + rb"\u0", rb"\ud").replace(_MARK + b" ", _MARK)
-
-
-# The caches below hold what events have in common: few types, the same second, the same prices. Their keys are short,
-# whatever arrives, and what they hold together stays below 8 MiB.
-
-_LONGEST_TYPE_BYTES = 2 + MAX_TYPE_CHARACTERS * len(r"\ud83d\uded2")
-_CONTROL_CHARACTER = re.compile(r"[\x00-\x1f\x7f-\x9f]")
-
-
-@lru_cache(maxsize=1024)
-def _type_name(text: bytes) -> str:
-    try:
-        name = _decode_string(text)
-    except msgspec.DecodeError:
-        raise InvalidEvent("invalid_type") from None
-    if not 1 <= len(name) <= MAX_TYPE_CHARACTERS or name.startswith("__") or _CONTROL_CHARACTER.search(name):
-        raise InvalidEvent("invalid_type")
-    return name
-
-
-_SHORT_BYTES = 32
-# https://www.rfc-editor.org/rfc/rfc8259#section-6, without backtracking: a million digits and a letter took 60 ms.
-# Not possessive where it is a group: Python before 3.11.5 then takes what it should not ("1.e1").
-# https://github.com/python/cpython/issues/106052
-_NUMBER = re.compile(r"(-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?)(?:[eE]([+-]?+)0*+([0-9]*+)(?<=[0-9]))?")
-_LONGEST_EXPONENT = 7
-_EXACT = decimal.Context(prec=40, rounding=decimal.ROUND_HALF_EVEN)
-_ONE_NANO = decimal.Decimal("1e-9")
-_MAX = decimal.Decimal(MAX_VALUE)
-
-
-def _value_nano(text: bytes) -> int:
-    """Return the number in JSON `text`, bare or in a string, in 1e-9, rounded once, from its exact decimal value."""
-    try:
-        number = _NUMBER.fullmatch(_decode_string(text) if text.startswith(b'"') else text.decode())
-    except msgspec.DecodeError:
-        raise InvalidEvent("invalid_value") from None
-    if number is None:
-        raise InvalidEvent("invalid_value")
-    mantissa, sign, exponent = number.groups(default="")
-    if len(exponent) > _LONGEST_EXPONENT:
-        # Decimal refuses exponents of 19 digits; no body has the digits to make up for one of 7.
-        exponent = "9" * _LONGEST_EXPONENT
-    value = decimal.Decimal(f"{mantissa}e{sign}{exponent or 0}")
-    if not -_MAX <= value <= _MAX:
-        raise InvalidEvent("invalid_value")
-    return int(_EXACT.scaleb(_EXACT.quantize(value, _ONE_NANO), 9))
-
-
-_short_value_nano = lru_cache(maxsize=16_384)(_value_nano)
-
-_TIMESTAMP = re.compile(
-    r"(?:[0-9]{4}-[0-9]{2}-[0-9]{2}[T ](?:[01][0-9]|2[0-3]):[0-9]{2}(?::[0-9]{2}(?:[.,][0-9]{1,9})?)?"
-    r"|[0-9]{8}T(?:[01][0-9]|2[0-3])[0-9]{2}(?:[0-9]{2}(?:[.,][0-9]{1,9})?)?)"
-    r"(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?",
-)
-_LONGEST_TIMESTAMP_BYTES = 2 + len("2020-10-06T10:02:05.123456789+00:00") * len(r"\u0032")
-
-
-@lru_cache(maxsize=4096)
-def _unix_seconds(text: bytes) -> float | None:
-    """Return the Unix time of a timestamp, None where it is not a date with a time of day (ISO 8601; UTC if naive).
-
-    `fromisoformat` alone would take a date without a time and any separator, and takes more with each Python.
-    """
-    try:
-        timestamp = _decode_string(text).upper()
-        match = _TIMESTAMP.fullmatch(timestamp)
-        if match is None:
-            return None
-        return datetime.fromisoformat(timestamp if match[1] else timestamp + "Z").timestamp()
-    except (ValueError, msgspec.DecodeError):
-        return None
+        message = content(notification.event)
+        message.decode()
+    except ValueError:
+        raise InvalidEvent("invalid_json", "Message", "string") from None
+    return message

@@ -1,32 +1,36 @@
 """The ledger's contract: what was counted, and which messages, committed together or not at all.
 
-One ledger serves one queue and is used by one thread, the consumer's; any thread may read `snapshot`, which is
-immutable and swapped after each commit. The order of calls in one iteration of the consumer is
+One ledger serves the queues of one process and is used by one thread, the consumer's; any thread may read `snapshots`,
+whose values are immutable and replaced whole after each commit. Nothing here waits for a network or, except in the
+SQLite ledger, for a disk. The order of calls in one iteration of the consumer is
 
-    advance(seconds)                  # time in which receives of this queue succeeded
-    record(deliveries, released)      # one commit: outcomes, ids, counters, what was settled since the last
+    completed()                       # the end of the commit under way, if it has come: its deletes are due
+    advance(queue, seconds)           # time in which receives of that queue succeeded
+    submit(batch)                     # begins one commit: outcomes, ids, counters, what was settled since the last
     ... the deletes are sent; as SQS confirms them:
-    settle(message_ids)               # kept in memory until the next commit
+    settle(queue, message_ids)        # kept in memory until the next commit
 
 A message is settled when SQS confirmed its delete while its receipt handle was valid, or when it is left to the
-queue's redrive policy on purpose. An id is remembered from its commit for at least the window (on the ledger's own
+queue's redrive policy on purpose. An id is remembered from its commit for at least the window (on the queue's own
 clock), and, while unsettled, for the queue's retention.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from exporter.errors import LedgerError
     from exporter.events.event import Event
 
-OTHER_TYPE = "__other__"
-"""Events of types beyond the cap are counted under this one, so that totals stay exact."""
+OTHER = "__other__"
+"""The type, or the value of every label, under which events beyond a cap are counted, so that totals stay exact."""
 
 ERROR_REASONS = (
     "corrupt",
@@ -35,23 +39,30 @@ ERROR_REASONS = (
     "locked",
     "lost_commits",
     "newer_schema",
+    "other_name",  # the ledger has another name than the one that was asked for
     "other_queue",
     "read_only",
+    "unavailable",  # the database server can't be reached, or does not answer
     "unreadable",
+    "unsafe",  # the database server could lose what it says is committed
 )
 
 RELEASED_REASONS = (
     "commit_failed",  # the commit's outcome was unknown, and the deliveries turned out not to be on disk
+    "expired",  # their receipt handles expired before they could be submitted
     "ledger_unavailable",  # they arrived while the ledger could not be written
     "malformed",  # without a usable id, receipt handle, body or MD5
     "md5_mismatch",  # the body is not what SQS says it sent
 )
 """Why a delivery is left to expire uncounted; the known ones are shown at 0 from the start."""
 
+OVERFLOW_LIMITS = ("types", "series")
+"""Which cap an event met that is counted under OTHER: --events.max-types or --events.max-series."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueIdentity:
-    """Which queue the rows belong to, and the two times of it that bound what SQS can redeliver.
+    """Which queue the rows belong to, and what of it bounds what SQS can redeliver and says how its events are known.
 
     `retention_seconds` is None where it is unknown: 14 days, SQS's maximum, are assumed.
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
@@ -61,6 +72,8 @@ class QueueIdentity:
     arn: str
     visibility_timeout_seconds: int = 30
     retention_seconds: int | None = None
+    event_ids: bool = False
+    """Whether events are to carry an id of their own (--events.id-field): those without are counted as such."""
 
 
 class Delivery(msgspec.Struct, frozen=True, gc=False):
@@ -71,9 +84,34 @@ class Delivery(msgspec.Struct, frozen=True, gc=False):
     outcome: Event | str
 
 
+@dataclass(slots=True)
+class QueueBatch:
+    """What one commit is to record for one queue."""
+
+    deliveries: Sequence[Delivery] = ()
+    released: Mapping[str, int] = field(default_factory=dict)
+    """Deliveries, by reason, that are left to expire uncounted; they have no id here."""
+
+
+Batch: TypeAlias = "Mapping[str, QueueBatch]"
+"""What one commit is to record, by the queue's name."""
+
+
 @dataclass(frozen=True, slots=True)
-class TypeTotals:
-    """Totals of one event type, over the ledger's whole life."""
+class Completed:
+    """How a commit ended."""
+
+    fresh: Mapping[str, Sequence[bool]] | None
+    """By queue, for each delivery of its batch in order: whether it was new (False: a duplicate by its message's id or
+    its event's). None with an error."""
+    error: LedgerError | None
+    seconds: float
+    """How long the commit took."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeriesTotals:
+    """Totals of one type, or of one type with one set of label values, over the ledger's whole life."""
 
     count: int
     value_nano: int
@@ -86,85 +124,145 @@ class TypeTotals:
     """When the series began, Unix time; a restart does not change it."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Snapshot:
-    """Everything that was committed, as of one commit. Immutable; the mappings are never changed after publication.
+    """All that was committed for one queue, as of one commit. Immutable; no mapping is changed after publication.
 
-    In every snapshot received = sum of counts + duplicate + sum of rejected + sum of released.
+    In every snapshot received = counted + events_forgotten + duplicate + sum of rejected + sum of released.
     """
 
+    ledger: str
+    """The ledger's own name."""
     queue_name: str
     queue_arn: str | None
-    """None until the ledger was bound to the queue for the first time."""
+    """None until the rows were bound to the queue for the first time."""
     created_seconds: float
-    types: Mapping[str, TypeTotals]
+    """When the ledger was made, Unix time."""
+    instance_id: str
+    """Made once with the ledger: a UUID."""
+    label_names: tuple[str, ...]
+    series: Mapping[tuple[str, ...], SeriesTotals]
+    """By type and label values, in the order of `label_names`."""
     received: int
     duplicate: int
     rejected: Mapping[str, int]
     released: Mapping[str, int]
     timestamps_unreadable: int
     forgotten_early: int
+    overflowed: Mapping[str, int]
+    """Events counted under OTHER, by the cap that they met (OVERFLOW_LIMITS; both are always there)."""
+    without_event_id: int
+    """Events counted by their MessageId although they were to carry an id of their own."""
+    events_forgotten: int
+    """Events that were counted and taken away on purpose, with their type."""
     messages: int
-    """Ids remembered."""
+    """Ids remembered: messages' and events'. --ledger.max-ids limits them."""
     unsettled_messages: int
-    """Of them, those not yet known to be deleted."""
+    """Messages not yet known to be deleted."""
     oldest_message_seconds: float | None
     """When the oldest remembered id was committed, Unix time."""
-    instance_id: str
-    """Made once with the ledger: a stable identity of this exporter."""
+
+    @cached_property
+    def types(self) -> Mapping[str, SeriesTotals]:
+        """Totals by type: all label sets of a type summed up. Computed at the first use."""
+        return sum_by_type(self.series)
 
     @property
     def counted(self) -> int:
         """Events counted, of all types."""
-        return sum(totals.count for totals in self.types.values())
+        return sum(totals.count for totals in self.series.values())
 
 
 class Ledger(Protocol):
     """What the consumer, the collector and the summary rely on, whatever keeps it."""
 
     @property
-    def snapshot(self) -> Snapshot:
-        """The latest committed state. Safe to read from any thread; never waits."""
+    def name(self) -> str:
+        """The ledger's own name: the label `ledger` of all that it keeps. Empty until it was opened once."""
 
     @property
-    def limited(self) -> str | None:
-        """Why receives are slowed down (a sentence: there is hardly room for more ids), or None."""
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """The latest committed state of every queue that the ledger knows, by name. Any thread may read, at no wait."""
 
     @property
-    def capacity(self) -> int:
-        """How many more messages may be taken now; the caller subtracts those that it has asked for already.
+    def problem(self) -> LedgerError | None:
+        """Why nothing can be committed now: it is connecting or reopening, or a commit failed. None: it works."""
 
-        It grows again by commits and flushes, so while `limited` something of both is wanted every second.
-        """
+    @property
+    def commit_started_at(self) -> float | None:
+        """When the commit under way was submitted, monotonic time. None: none is."""
 
     def bind(self, queue: QueueIdentity) -> None:
-        """Tie the ledger to the queue, before the first `record` and again whenever its attributes changed.
+        """Ask that the queue be taken up, and again whenever its attributes changed; see `bound` for the answer."""
+
+    def bound(self, queue: str) -> bool:
+        """Whether deliveries of this queue may be submitted.
 
         Raises LedgerError("other_queue") where the rows of that name belong to another ARN.
         """
 
-    def advance(self, seconds: float) -> None:
-        """Let the ledger's own clock run: seconds in which receives of the queue succeeded. Saved with commits."""
+    def limited(self, queue: str) -> str | None:
+        """Return why this queue's receives are slowed down by --ledger.max-ids (a sentence, with what to raise)."""
 
-    def record(self, deliveries: Sequence[Delivery], released: Mapping[str, int]) -> list[bool]:
-        """Commit the outcomes of one batch; returns for each delivery whether it was new (False: a duplicate).
+    def capacity(self, queue: str) -> int:
+        """Return how many more messages of this queue may be taken now without going beyond the limits.
 
-        `released` counts deliveries, by reason, that are left to expire uncounted; they have no id here. After a
-        LedgerError nothing in memory changed and the outcome is unknown until `reopen`.
+        What is gathered or in flight counts against it; the caller subtracts that. It grows with `advance`.
         """
 
-    def settle(self, message_ids: Iterable[bytes]) -> None:
+    def advance(self, queue: str, seconds: float) -> None:
+        """Let the queue's own clock run: seconds in which receives of it succeeded. Saved with commits."""
+
+    def submit(self, batch: Batch) -> None:
+        """Begin to commit a batch, and whatever else waits to be written; `completed` tells its end.
+
+        At most one commit is under way: `completed` has to have returned the one before. An empty mapping writes
+        what was settled and the clocks, and makes room. Deliveries of a queue that is not `bound` are a mistake.
+        While there is a `problem` nothing is written: the deliveries count as released (`ledger_unavailable`).
+        """
+
+    def completed(self) -> Completed | None:
+        """Return the end of the commit under way, once; None: nothing has ended. Also moves connecting on.
+
+        After an error the outcome is unknown until reopened: deliveries of that commit which turn out not to be on
+        disk count as released (`commit_failed`) with the next commit; those that are, as they were submitted.
+        """
+
+    def settle(self, queue: str, message_ids: Iterable[bytes]) -> None:
         """Mark messages as gone from the queue (or left to its redrive policy). Written with a later commit."""
 
-    def flush(self) -> None:
-        """Commit what was settled and the clock without new deliveries: when idle, and at shutdown."""
-
     def reopen(self) -> None:
-        """Close, open again and rebuild memory and totals from disk, after a LedgerError.
+        """Begin to open again after a failure, and to find out what became of the last commit.
 
-        Deliveries of the failed `record` that turn out not to be on disk are counted as released
-        (`commit_failed`) with the next commit; those that are, as they were recorded.
+        It is done when `problem` is None; where that failed, `problem` says why, and the caller asks again later.
         """
 
+    def descriptor(self) -> tuple[int, int] | None:
+        """Return what to wait for, (file descriptor, `select.POLL*` events), so that `completed` may have news."""
+
+    def deadline(self) -> float | None:
+        """Return the monotonic time at which `completed` wants to be called even if the descriptor is silent."""
+
     def close(self) -> None:
-        """Flush and close. Safe to call twice."""
+        """Write what waits if that is possible at once, and close. Safe to call twice."""
+
+
+def sum_by_type(series: Mapping[tuple[str, ...], SeriesTotals]) -> dict[str, SeriesTotals]:
+    """Sum up all label sets of each type."""
+    types: dict[str, list[SeriesTotals]] = {}
+    for (name, *_), totals in series.items():
+        types.setdefault(name, []).append(totals)
+    return {name: together(parts) for name, parts in types.items()}
+
+
+def together(parts: Sequence[SeriesTotals]) -> SeriesTotals:
+    """Sum up series; together they began with the oldest of them."""
+    if len(parts) == 1:
+        return parts[0]
+    return SeriesTotals(
+        sum(totals.count for totals in parts),
+        sum(totals.value_nano for totals in parts),
+        sum(totals.negative_nano for totals in parts),
+        max((at for totals in parts if (at := totals.last_occurred_seconds) is not None), default=None),
+        min(totals.created_seconds for totals in parts),
+    )

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
 
 VARIABLE = "SQS_EVENT_EXPORTER_FAILPOINT"
 NAMES = frozenset(
-    {"at_open", "before_commit", "in_commit", "after_commit", "during_delete", "in_prune", "in_checkpoint"},
+    {
+        "at_open",
+        "in_migration",
+        "before_commit",
+        "in_commit",
+        "after_commit",
+        "during_delete",
+        "in_prune",
+        "in_checkpoint",
+    },
 )
 
 _left: dict[str, int] = {}

@@ -39,13 +39,10 @@ class Room:
         self._now = 0.0
         self._allowance = float(max_ids)
         self._short_until = float("-inf")
+        self._reserved_ids = reserved_ids(max_ids)
         self.protected_seconds = 0.0
-
-    @property
-    def spread(self) -> bool:
+        self.spread = False
         """Whether what may come is spread over time: half of the memory can't be dropped yet, or it is full."""
-        full = self._used * 2 >= self._max_ids or self._free < reserved_ids(self._max_ids)
-        return full and self.protected_seconds > 0
 
     @property
     def short(self) -> bool:
@@ -67,6 +64,8 @@ class Room:
             self._young -= int(self._stretches.popleft()[1])
         self._free = self._max_ids - remembered
         self._old_unsettled = max(0, min(remembered - self._young, unsettled))
+        full = self._used * 2 >= self._max_ids or self._free < self._reserved_ids
+        self.spread = full and self.protected_seconds > 0
         if self.spread:
             rate = self._ids_per_second(now)
             self._allowance = min(self._allowance + rate * max(0.0, now - self._now), max(2.0 * RECEIVE, rate))

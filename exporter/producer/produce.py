@@ -25,7 +25,9 @@ from exporter.backoff import Backoff
 from exporter.errors import QueueUnavailableError
 from exporter.events.event import NANO
 from exporter.producer.sample import REASONS, TYPES, messages
-from exporter.sqs.aws import connect, queue_name_of, reason_of
+from exporter.sqs import BATCH_SIZE
+from exporter.sqs.aws import connect, reason_of
+from exporter.sqs.names import queue_name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,8 +42,6 @@ if TYPE_CHECKING:
     Trace = Callable[[int], AbstractContextManager[Mapping[str, str]]]
     """Held around the sending of so many messages; gives the message attributes that carry the trace's context."""
 
-BATCH = 10
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessageBatch.html"""
 TICK_SECONDS = 0.25
 BACKLOG_SECONDS = 1.0
 
@@ -164,7 +164,7 @@ def produce(  # noqa: PLR0913 - they are the command's options
         if not backoff.due(time.monotonic()) or backlog.too_long():
             stop.wait(TICK_SECONDS)
             continue
-        room = schedule.take(BATCH - len(batch))
+        room = schedule.take(BATCH_SIZE - len(batch))
         batch += islice(stream, room)
         if batch:
             uncertain = account.uncertain

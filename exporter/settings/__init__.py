@@ -9,13 +9,16 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from exporter.events.mapping import EventMapping
+from exporter.settings.events import EventsSettings, QueueSettings, all_label_names, mapping_of
 from exporter.settings.setting import (
-    EventTypes,
     Group,
+    LedgerName,
+    LedgerUrl,
     Level,
     ListenAddress,
     NonEmptyPath,
-    QueueNameOrUrl,
+    Queues,
     Seconds,
     Setting,
     TelemetryPath,
@@ -36,6 +39,16 @@ class SqsSettings(Group):
         Field(ge=0, le=20),
         Setting("sqs.wait-seconds", "how long a receive waits for messages", "a whole number from 0 to 20", "N"),
     ] = 20
+    batch_window_seconds: Annotated[
+        Seconds,
+        Field(ge=0, le=60),
+        Setting(
+            "sqs.batch-window",
+            "how long receives and deletes wait for ten messages to gather, because SQS bills each request; 0 is off",
+            "a duration up to 1m, such as 1s",
+            "DURATION",
+        ),
+    ] = 1.0
     on_invalid: Annotated[
         Literal["auto", "delete", "leave"],
         Setting(
@@ -48,39 +61,6 @@ class SqsSettings(Group):
     ] = "auto"
 
 
-class EventsSettings(Group):
-    """Which events are shown, and how strictly they are read."""
-
-    types: Annotated[
-        EventTypes,
-        Setting(
-            "events.types",
-            "event types that are shown from the start, at 0",
-            "names with commas between them, each of 1 to 128 characters, not starting with __",
-            "A,B,C",
-        ),
-    ] = ()
-    max_types: Annotated[
-        int,
-        Field(ge=0, le=10_000),
-        Setting(
-            "events.max-types",
-            "how many further types are shown by name; the rest is counted as __other__",
-            "a whole number from 0 to 10000",
-            "N",
-        ),
-    ] = 200
-    require_timestamp: Annotated[
-        bool,
-        Setting(
-            "events.require-timestamp",
-            "reject events without a usable occurred_at instead of counting them",
-            "true or false",
-            "true|false",
-        ),
-    ] = False
-
-
 class LedgerSettings(Group):
     """Where the counts are kept, and how long messages are remembered."""
 
@@ -88,13 +68,31 @@ class LedgerSettings(Group):
         NonEmptyPath,
         Setting("ledger.path", "the file that keeps the counts", "the path of a file", "PATH"),
     ] = Path("ledger.db")
+    url: Annotated[
+        LedgerUrl | None,
+        Setting(
+            "ledger.url",
+            "the PostgreSQL database that keeps the counts of several replicas, instead of a file",
+            "a URL such as postgresql://exporter@db.example:5432/exporter; the password belongs in PGPASSFILE",
+            "URL",
+        ),
+    ] = None
+    name: Annotated[
+        LedgerName | None,
+        Setting(
+            "ledger.name",
+            "the ledger's name, the label `ledger` of its metrics; given when it is made, else random",
+            "1 to 63 of a-z, A-Z, 0-9, . _ and -, such as shop-eu",
+            "NAME",
+        ),
+    ] = None
     window_seconds: Annotated[
         Seconds,
         Field(ge=1, le=14 * 86_400),
         Setting(
             "ledger.window",
             "how long a message is remembered, to recognise a redelivery; at least twice the visibility timeout",
-            "a duration from 1s to 14d",
+            "a duration from 1s to 14d, such as 1h",
             "DURATION",
         ),
     ] = 3_600.0
@@ -137,6 +135,15 @@ class WebSettings(Group):
             "web.config.file", "TLS and passwords, as in Prometheus' exporter-toolkit", "the path of a file", "PATH"
         ),
     ] = None
+    zero_first: Annotated[
+        bool,
+        Setting(
+            "web.zero-first",
+            "show a new series to Prometheus as 0 once before its value, so that increase() counts its first events",
+            "true or false",
+            "true|false",
+        ),
+    ] = True
     created_timestamps: Annotated[
         bool,
         Setting(
@@ -164,7 +171,12 @@ class SummarySettings(Group):
     interval_seconds: Annotated[
         Seconds,
         Field(ge=0, le=86_400),
-        Setting("summary.interval", "how often the summary is printed; 0 is never", "a duration up to 1d", "DURATION"),
+        Setting(
+            "summary.interval",
+            "how often the summary is printed; 0 is never",
+            "a duration up to 1d, such as 10s",
+            "DURATION",
+        ),
     ] = 10.0
 
 
@@ -177,7 +189,7 @@ class ShutdownSettings(Group):
         Setting(
             "shutdown.timeout",
             "how long open receives may still answer after SIGTERM",
-            "a duration up to 1h",
+            "a duration up to 1h, such as 4s",
             "DURATION",
         ),
     ] = 4.0
@@ -200,19 +212,31 @@ class Settings(Group):
     """The queue, and all other settings."""
 
     queue: Annotated[
-        QueueNameOrUrl,
+        Queues,
         Setting(
             "queue",
-            "the queue's name or URL",
-            "its name (1 to 80 letters, digits, - and _, .fifo may follow) or its URL without user, password and query",
+            "the queues: names, URLs, or prefixes such as shop-*; several with commas or by several flags",
+            "a name (1 to 80 letters, digits, - and _, .fifo may follow), a URL without user, password and query, or a "
+            "prefix with * at its end; several with commas, such as orders,shop-*",
             "NAME",
             "SQS_QUEUE_NAME",
+            several=True,
         ),
     ]
     until_empty: Annotated[
         bool,
         Setting("until-empty", "end when the queue has nothing more to give", "true or false", "true|false"),
     ] = False
+    until_empty_timeout_seconds: Annotated[
+        Seconds,
+        Field(ge=1, le=86_400),
+        Setting(
+            "until-empty-timeout",
+            "with --until-empty: end with 1 when nothing has worked for so long",
+            "a duration from 1s to 1d, such as 60s",
+            "DURATION",
+        ),
+    ] = 60.0
     config_file: Annotated[
         NonEmptyPath | None,
         Setting("config.file", "a YAML file with settings, by the names of their flags", "the path of a file", "PATH"),
@@ -224,3 +248,14 @@ class Settings(Group):
     summary: SummarySettings = SummarySettings()
     shutdown: ShutdownSettings = ShutdownSettings()
     log: LogSettings = LogSettings()
+    queues: tuple[QueueSettings, ...] = ()
+    """What holds for single queues, from the file alone."""
+
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of every event beside its type, in the order of `EventMapping.labels`."""
+        return all_label_names(self.events, self.queues)
+
+    def event_mapping(self, queue_name: str) -> EventMapping:
+        """Return how the events of the queue of that name are read."""
+        return mapping_of(queue_name, self.events, self.queues)

@@ -5,6 +5,13 @@
       max-receives: 32
     ledger.window: 2h
 
+and, under the name or the prefix of a queue, how its events are read:
+
+    queues:
+      shop-*:
+        events:
+          type-field: detail.kind
+
 Values are taken as the text that stands there, so that YAML's own reading of `no`, `1:30` or `0o17` changes nothing.
 """
 
@@ -15,12 +22,13 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from exporter.errors import WrongSettingError, nearest
+from exporter.errors import WrongSettingError, nearest, shown
 from exporter.settings.yaml_file import read_yaml
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
+QUEUES = "queues"
 NULL_TAG = "tag:yaml.org,2002:null"
 
 
@@ -32,26 +40,61 @@ class Entry:
     where: str
 
 
-def read_file(path: str, named_by: str, known: Collection[str]) -> dict[str, Entry]:
+@dataclass(frozen=True, slots=True)
+class FileEntries:
+    """What a file says: settings by key, and by name or prefix of a queue those that differ there."""
+
+    settings: dict[str, Entry]
+    queues: dict[str, dict[str, Entry]]
+
+
+def read_file(path: str, named_by: str, known: Collection[str], known_of_queue: Collection[str]) -> FileEntries:
     """Return the file's settings by key; one without a value counts as not set.
 
     `named_by` is the flag or variable that names the file. Raises WrongSettingError for a file that can't be read,
-    is no YAML mapping, names a key that is not in `known`, or a key twice.
+    is no YAML mapping, names a key that is not in `known` (below a queue: in `known_of_queue`), or a key twice.
     """
     root = read_yaml(path, named_by, lambda text: yaml.compose(text, Loader=yaml.SafeLoader))
-    entries: dict[str, Entry] = {}
-    if root is not None:
-        _collect(root, "", _Reading(path, known), entries)
-    return entries
+    found = FileEntries({}, {})
+    if root is None:
+        return found
+    for pair in list(root.value) if isinstance(root, yaml.MappingNode) else []:
+        if pair[0].value == QUEUES:
+            _collect_queues(pair[1], _Reading(path, known_of_queue, "a setting of a queue"), found.queues)
+            root.value.remove(pair)
+    _collect(root, "", _Reading(path, known, "a setting"), found.settings)
+    return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
     path: str
     known: Collection[str]
+    what: str
 
     def where(self, node: yaml.Node) -> str:
         return f"{self.path}:{node.start_mark.line + 1}"
+
+
+def _collect_queues(node: yaml.Node, reading: _Reading, queues: dict[str, dict[str, Entry]]) -> None:
+    if node.tag == NULL_TAG:
+        return
+    if not isinstance(node, yaml.MappingNode):
+        raise WrongSettingError(
+            f"{reading.where(node)} ({QUEUES}) is not a mapping: write names or prefixes of queues, such as shop-*, "
+            "with their settings"
+        )
+    for key_node, value_node in node.value:
+        name = str(key_node.value)
+        if name in queues:
+            raise WrongSettingError(f"{reading.where(key_node)} names the queue {shown(name)} again: keep one of them")
+        queues[name] = {}
+        if isinstance(value_node, yaml.MappingNode):
+            _collect(value_node, "", reading, queues[name])
+        elif value_node.tag != NULL_TAG:
+            raise WrongSettingError(
+                f"{reading.where(key_node)} ({QUEUES}.{name}) is not a mapping: write events with their settings"
+            )
 
 
 def _collect(node: yaml.Node, prefix: str, reading: _Reading, entries: dict[str, Entry]) -> None:
@@ -73,7 +116,9 @@ def _collect(node: yaml.Node, prefix: str, reading: _Reading, entries: dict[str,
             if value_node.tag != NULL_TAG:
                 _collect(value_node, f"{key}.", reading, entries)
         else:
-            raise WrongSettingError(f"{where} ({key}) is not a setting{nearest(key, reading.known) or '; remove it'}")
+            raise WrongSettingError(
+                f"{where} ({key}) is not {reading.what}{nearest(key, reading.known) or '; remove it'}"
+            )
 
 
 def _value(node: yaml.Node, key: str, where: str) -> str | list[str] | None:

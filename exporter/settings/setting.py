@@ -5,16 +5,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from exporter.settings.duration import parse_duration
+from exporter.sqs.names import is_prefix, is_queue
 
 VARIABLE_PREFIX = "EXPORTER_"
 RESERVED_PATHS = frozenset({"/", "/-/healthy", "/-/ready"})
 
-_QUEUE_NAME = re.compile(r"(?=.{1,80}$)[A-Za-z0-9_-]+(\.fifo)?", re.ASCII)
 _HOST_AND_PORT = re.compile(
     r"(?:\[(?P<v6>[0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|(?P<host>[\w.-]*)):(?P<port>[0-9]{1,5})", re.ASCII
 )
@@ -32,6 +31,9 @@ class Setting:
     """What would be right, after the word "use"."""
     placeholder: str
     old_variable: str | None = None
+
+    several: bool = False
+    """Whether its flag may be given several times."""
 
     @property
     def flag(self) -> str:
@@ -66,13 +68,12 @@ def _require(condition: object) -> None:
 
 
 def _queue(text: str) -> str:
-    name = text
-    if "://" in text:
-        url = urlsplit(text)
-        _require(url.scheme in {"http", "https"} and url.hostname and "@" not in url.netloc)
-        _require(not url.query and not url.fragment)
-        name = url.path.rpartition("/")[2]
-    _require(_QUEUE_NAME.fullmatch(name))
+    _require(is_queue(text) or is_prefix(text))
+    return text
+
+
+def _queue_name_or_prefix(text: str) -> str:
+    _require("://" not in text and (is_queue(text) or is_prefix(text)))
     return text
 
 
@@ -111,7 +112,12 @@ def _level(value: object) -> object:
 
 Seconds = Annotated[float, BeforeValidator(_seconds)]
 NonEmptyPath = Annotated[Path, AfterValidator(_path)]
-QueueNameOrUrl = Annotated[str, AfterValidator(_queue)]
+Queues = Annotated[
+    tuple[Annotated[str, AfterValidator(_queue)], ...], BeforeValidator(_comma_list), Field(min_length=1)
+]
+LedgerName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9._-]{1,63}$")]
+LedgerUrl = Annotated[str, Field(pattern=r"^postgres(ql)?://")]
+QueueNameOrPrefix = Annotated[str, AfterValidator(_queue_name_or_prefix)]
 ListenAddress = Annotated[str, AfterValidator(_listen_address)]
 TelemetryPath = Annotated[str, AfterValidator(_telemetry_path)]
 EventTypes = Annotated[tuple[Annotated[str, AfterValidator(_event_type)], ...], BeforeValidator(_comma_list)]

@@ -13,7 +13,8 @@ from pydantic import BaseModel, ValidationError
 
 from exporter.errors import WrongSettingError, nearest, shown
 from exporter.settings import Settings
-from exporter.settings.file import read_file
+from exporter.settings.events import QueueEventsSettings, QueueSettings, all_label_names
+from exporter.settings.file import Entry, read_file
 from exporter.settings.setting import VARIABLE_PREFIX, Setting, setting_fields
 
 if TYPE_CHECKING:
@@ -45,10 +46,18 @@ def read_settings(
     by_flag = _from_flags(flags)
     by_variable = _from_environment(environment)
     named = by_flag.get("config.file") or by_variable.get("config.file")
-    by_file = _from_file(named) if named else {}
+    by_file, queues = _from_file(named) if named else ({}, ())
     elsewhere = {key: found for key, found in (by_file | by_variable).items() if key not in flag_only}
+    given = elsewhere | by_flag
+    if "ledger.path" in given and "ledger.url" in given:
+        raise WrongSettingError(
+            f"{given['ledger.path'].source} and {given['ledger.url'].source} are both set: keep the one that is to "
+            f"hold the counts, a file (--ledger.path) or a PostgreSQL database (--ledger.url)"
+        )
     replaced = {key: Found(value, f"the default of {key}") for key, value in (defaults or {}).items()}
-    return _build(Settings, replaced | elsewhere | by_flag)
+    settings = _build(Settings, replaced | given).model_copy(update={"queues": queues})
+    all_label_names(settings.events, settings.queues)
+    return settings
 
 
 def read_options(model: type[Model], flags: Mapping[str, str]) -> Model:
@@ -64,13 +73,24 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Found]:
     settings = [field.setting for field in setting_fields(Settings)]
     keys = {setting.variable: setting.key for setting in settings}
     for name in sorted(environment):
-        if name.startswith(VARIABLE_PREFIX) and name not in keys:
+        if name.startswith(VARIABLE_PREFIX) and name not in keys and not _is_another_program_s(name, settings):
             raise WrongSettingError(f"the environment variable {name} is not a setting{_hint(name, settings)}")
     return {
         key: Found(environment[variable], f"the environment variable {variable}")
         for variable, key in keys.items()
         if environment.get(variable)
     }
+
+
+def _is_another_program_s(name: str, settings: Collection[Setting]) -> bool:
+    """Whether Kubernetes may have set it: EXPORTER_PORT, EXPORTER_SERVICE_HOST for a Service named `exporter`.
+
+    https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+    """
+    if "__" in name:
+        return False
+    ours = {setting.derived_variable.replace("__", "_") for setting in settings}
+    return name not in ours
 
 
 def _hint(name: str, settings: Collection[Setting]) -> str:
@@ -80,10 +100,24 @@ def _hint(name: str, settings: Collection[Setting]) -> str:
     return nearest(name, old_names.values()) or "; unset it"
 
 
-def _from_file(named: Found) -> dict[str, Found]:
+def _from_file(named: Found) -> tuple[dict[str, Found], tuple[QueueSettings, ...]]:
     known = [field.setting.key for field in setting_fields(Settings) if field.setting.key != "config.file"]
-    entries = read_file(str(named.value), named.source, known)
-    return {key: Found(entry.value, f"{entry.where} ({key})") for key, entry in entries.items()}
+    known_of_queue = [field.setting.key for field in setting_fields(QueueEventsSettings)]
+    entries = read_file(str(named.value), named.source, known, known_of_queue)
+    queues = tuple(_queue_settings(name, own, named) for name, own in entries.queues.items())
+    return {key: Found(entry.value, f"{entry.where} ({key})") for key, entry in entries.settings.items()}, queues
+
+
+def _queue_settings(name: str, entries: Mapping[str, Entry], named: Found) -> QueueSettings:
+    found = {key: Found(entry.value, f"{entry.where} (queues.{name}.{key})") for key, entry in entries.items()}
+    events = _build(QueueEventsSettings, found)
+    try:
+        return QueueSettings(queue=name, events=events)
+    except ValidationError:
+        raise WrongSettingError(
+            f"{shown(named.value)} has settings for the queue {shown(name)}: use its name (1 to 80 letters, digits, - "
+            "and _, .fifo may follow) or a prefix such as shop-*"
+        ) from None
 
 
 def _build(model: type[Model], found: Mapping[str, Found]) -> Model:
@@ -105,5 +139,8 @@ def _build(model: type[Model], found: Mapping[str, Found]) -> Model:
 
 def _sentence(setting: Setting, found: Found | None) -> str:
     if found is None:
-        return f"{setting.help} is missing: set {setting.flag}, {setting.variable} or {setting.key!r} in --config.file"
-    return f"{found.source} is {shown(found.value)}: use {setting.expected}"
+        return f"{setting.flag} is missing: set it, {setting.variable} or {setting.key!r} in --config.file"
+    hint = ""
+    if setting.placeholder == "DURATION" and str(found.value).isdecimal():
+        hint = f" ({found.value} of what? {found.value}s are seconds, {found.value}m minutes)"
+    return f"{found.source} is {shown(found.value)}: use {setting.expected}{hint}"

@@ -1,8 +1,14 @@
-"""Amazon SQS: which queue (`queue`, boto3 on its own thread) and the calls of the hot path (`calls`, `signing`)."""
+"""Amazon SQS: what is known of the queues (`housekeeping`, with boto3) and the requests of the hot path (`client`)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+
+BATCH_SIZE = 10
+"""The most messages of a receive, and entries of a batch request.
+
+https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html
+"""
 
 REASONS = (
     "access_denied",  # IAM says no
@@ -12,6 +18,7 @@ REASONS = (
     "empty_early",  # an empty answer long before the long poll's wait was over
     "kms",  # the key of the queue can't be used now
     "malformed",  # an answer that is not what SQS says it answers
+    "out_of_memory",  # this process may not have more
     "over_limit",  # too many messages in flight
     "queue_not_found",
     "redirect",
@@ -48,7 +55,6 @@ class Target:
     """Not shown by `repr`, because it can hold a password."""
     ca_bundle: str | None = None
     """Path of the CA certificates; None: certifi's or botocore's own."""
-    verify_tls: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +71,12 @@ class QueueAttributes:
     retention_seconds: int | None = None
     dead_letter_queue_arn: str | None = None
     """From the redrive policy; None where the queue has none."""
+    max_receive_count: int | None = None
+    """From the redrive policy: a message that was received so often goes to the dead-letter queue."""
+    kms_key_id: str | None = None
+    """The customer's or AWS's key that encrypts the messages; None for SQS's own and for no encryption."""
+    created_seconds: int | None = None
+    """Unix time of creation: a queue that was deleted and made again has the same ARN, and another one of these."""
 
     @property
     def fifo(self) -> bool:

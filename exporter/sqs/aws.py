@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -36,17 +37,20 @@ from botocore.utils import get_environ_proxies
 
 from exporter.errors import QueueUnavailableError, WrongSettingError, one_line, shown
 from exporter.sqs import Credentials, Target
+from exporter.sqs.names import region_of
 from exporter.sqs.reasons import reason_of_error
+from exporter.sqs.timeout import MAX_CALLS
 
 if TYPE_CHECKING:
-    from mypy_boto3_sqs import SQSClient
+    from collections.abc import Sequence
 
-QUEUE_NAME = re.compile(r"(?=.{1,80}\Z)[A-Za-z0-9_-]+(\.fifo)?")
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_CreateQueue.html"""
+    from mypy_boto3_sqs import SQSClient
 
 _USER_AND_PASSWORD = re.compile(r"\S*@")
 
-_OPERATIONS = frozenset({"GetQueueUrl", "GetQueueAttributes", "SendMessageBatch"})
+_OPERATIONS = frozenset(
+    {"GetQueueUrl", "GetQueueAttributes", "ListDeadLetterSourceQueues", "ListQueues", "SendMessageBatch"}
+)
 
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -58,6 +62,13 @@ _NO_CREDENTIALS = (
     TokenRetrievalError,
 )
 
+_REASONS_OF_KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
+    (_NO_CREDENTIALS, "credentials"),
+    (SSLError, "tls"),
+    ((ConnectTimeoutError, ReadTimeoutError, TimeoutError), "timeout"),
+    ((BotocoreConnectionError, HTTPClientError), "connection"),
+    (BotoCoreError, "request"),
+)
 _WAYS_OUT = {
     "access_denied": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
     "clock_skew": "can't be asked, because this machine's clock is wrong: set the clock",
@@ -65,6 +76,7 @@ _WAYS_OUT = {
     "credentials": "can't be asked with these AWS credentials: renew or correct them (environment, profile or role)",
     "kms": "can't be used without its KMS key: enable it, and grant kms:GenerateDataKey and kms:Decrypt on it",
     "malformed": "was not answered by an SQS: check AWS_ENDPOINT_URL_SQS and the proxy",
+    "out_of_memory": "can't be asked, because this process gets no more memory or threads: raise its limits",
     "queue_not_found": "does not exist: create it, or correct --queue, AWS_REGION or AWS_ENDPOINT_URL_SQS",
     "redirect": "is elsewhere: correct AWS_REGION or AWS_ENDPOINT_URL_SQS",
     "request": "can't be asked like this: check --queue, AWS_REGION and AWS_ENDPOINT_URL_SQS",
@@ -77,7 +89,7 @@ _WAYS_OUT = {
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """A boto3 client, and how another HTTP client reaches the same endpoint in the same way."""
+    """A boto3 client of one region, and how another HTTP client reaches the same endpoint in the same way."""
 
     client: SQSClient
     session: Session
@@ -85,6 +97,8 @@ class Connection:
     proxy_url: str | None
     ca_bundle: str | None
     """Path of the CA certificates that botocore trusts; None where the endpoint does not speak TLS."""
+    given_endpoint_url: str | None = None
+    """Where the caller said which endpoint, instead of AWS's own settings."""
 
     @property
     def endpoint_url(self) -> str:
@@ -96,17 +110,28 @@ class Connection:
         """Which region requests are signed for."""
         return self.client.meta.region_name
 
-    def target(self, queue_url: str) -> Target:
-        """All that a call to the queue needs, with the credentials of now (which may mean asking AWS for new ones)."""
+    def in_region(self, region: str) -> Connection:
+        """Return a connection like this one to SQS in another region, with a client of its own.
+
+        To be called before any thread uses the session. Raises WrongSettingError.
+        """
+        return _connection(self.session, region, self.given_endpoint_url)
+
+    def credentials(self) -> Credentials:
+        """Return the credentials of now, which may mean asking AWS for new ones."""
         found = self.session.get_credentials()
         frozen = found and found.get_frozen_credentials()
         if frozen is None or frozen.access_key is None or frozen.secret_key is None:
             raise NoCredentialsError
+        return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+
+    def target(self, queue_url: str) -> Target:
+        """All that a call to the queue needs, with the credentials of now."""
         return Target(
             endpoint_url=self.endpoint_url,
             region=self.region,
             queue_url=queue_url,
-            credentials=Credentials(frozen.access_key, frozen.secret_key, frozen.token),
+            credentials=self.credentials(),
             proxy_url=self.proxy_url,
             ca_bundle=self.ca_bundle,
         )
@@ -123,23 +148,39 @@ class Connection:
         return QueueUnavailableError(reason, f"{place} {way_out} ({_detail(error)})")
 
 
-def connect(session: Session | None = None, *, endpoint_url: str | None = None) -> Connection:
+def connect(
+    session: Session | None = None, *, endpoint_url: str | None = None, queues: Sequence[str] = ()
+) -> Connection:
     """Read AWS's own settings (environment, profile, role) and make a client; asks nothing of SQS yet.
 
-    `session` and `endpoint_url` are for an SQS of one's own. Raises WrongSettingError.
+    `session` and `endpoint_url` are for an SQS of one's own. Without a region in AWS's settings that of `queues` is
+    taken where every one of them is an AWS URL, which names it. Raises WrongSettingError.
     """
     core = session or get_session()
     if session is None and (region := os.environ.get("AWS_REGION")):
         # Every SDK of AWS but botocore reads it, and containers on AWS have it set.
         core.set_config_variable("region", region)
+    regions = [region_of(queue) for queue in queues]
+    try:
+        configured = core.get_config_variable("region")
+    except ProfileNotFound as error:
+        raise WrongSettingError(f"AWS_PROFILE is wrong: {_detail(error)}, in ~/.aws/config or credentials") from None
+    named = regions[0] if configured is None and regions and None not in regions else None
+    return _connection(core, named, endpoint_url)
+
+
+def _connection(core: Session, region: str | None, endpoint_url: str | None) -> Connection:
     try:
         client = boto3.Session(botocore_session=core).client(
             "sqs",
+            region_name=region,
             endpoint_url=endpoint_url,
             config=Config(
                 connect_timeout=3,
                 read_timeout=30,
                 tcp_keepalive=True,
+                # Housekeeping asks for many queues at once.
+                max_pool_connections=MAX_CALLS,
                 # Whoever calls tries again by itself: a send that was repeated out of sight could not be accounted for.
                 retries={"total_max_attempts": 1},
             ),
@@ -147,7 +188,10 @@ def connect(session: Session | None = None, *, endpoint_url: str | None = None) 
         credentials = core.get_credentials()
         bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
     except NoRegionError:
-        raise WrongSettingError("No AWS region is set: set AWS_REGION, or region in the AWS profile") from None
+        raise WrongSettingError(
+            "No AWS region is set: set AWS_REGION, or region in the AWS profile, or give --queue as an AWS URL such as "
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
+        ) from None
     except ProfileNotFound as error:
         raise WrongSettingError(f"AWS_PROFILE is wrong: {_detail(error)}, in ~/.aws/config or credentials") from None
     except PartialCredentialsError as error:
@@ -164,41 +208,18 @@ def connect(session: Session | None = None, *, endpoint_url: str | None = None) 
     url = client.meta.endpoint_url
     proxies = client.meta.config.proxies  # type: ignore[attr-defined]  # missing in the stubs only
     proxy_url = ProxyConfiguration(get_environ_proxies(url) if proxies is None else proxies).proxy_url_for(url)
-    return Connection(client, core, proxy_url, _ca_bundle(bundle) if url.startswith("https:") else None)
-
-
-def queue_name_of(queue: str) -> str:
-    """Return the name of a queue that is given as name or URL. Raises WrongSettingError where it is neither."""
-    name = queue
-    if "://" in queue:
-        try:
-            url = urlsplit(queue)
-        except ValueError:
-            url = urlsplit("")
-        name = url.path.rpartition("/")[2] if url.scheme in {"http", "https"} and url.hostname else ""
-        if url.query or url.fragment:
-            name = ""
-    if not QUEUE_NAME.fullmatch(name):
-        raise WrongSettingError(
-            f'--queue (SQS_QUEUE_NAME) "{one_line(queue)}" is neither the name of a queue (up to 80 of A-Z, a-z, 0-9, '
-            f'"_" and "-", with or without ".fifo") nor its URL',
-        )
-    return name
+    return Connection(client, core, proxy_url, _ca_bundle(bundle) if url.startswith("https:") else None, endpoint_url)
 
 
 def reason_of(error: Exception) -> str:
     """Which of `exporter.sqs.REASONS` an exception of boto3 stands for."""
     if isinstance(error, ClientError):
         return _reason_of_answer(error)
-    if isinstance(error, _NO_CREDENTIALS) or _is_unusable_header(error):
+    if _is_out_of_memory(error):
+        return "out_of_memory"
+    if _is_unusable_header(error):
         return "credentials"
-    if isinstance(error, SSLError):
-        return "tls"
-    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError, TimeoutError)):
-        return "timeout"
-    if isinstance(error, (BotocoreConnectionError, HTTPClientError)):
-        return "connection"
-    return "request" if isinstance(error, BotoCoreError) else "malformed"
+    return next((reason for kinds, reason in _REASONS_OF_KINDS if isinstance(error, kinds)), "malformed")
 
 
 def _reason_of_answer(error: ClientError) -> str:
@@ -228,6 +249,18 @@ def _detail(error: Exception) -> str:
 def _is_unusable_header(error: Exception) -> bool:
     """Whether a header can't be sent: a session token with a line break in it, which the exception shows."""
     return type(error) is HTTPClientError and isinstance(error.kwargs.get("error"), ValueError)
+
+
+def _is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether it is, or comes from, memory or a thread that this process may not have."""
+    while error is not None:
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+            return True
+        if type(error) is RuntimeError and "start new thread" in str(error):
+            return True
+        inner = error.kwargs.get("error") if isinstance(error, BotoCoreError) else None
+        error = inner if isinstance(inner, BaseException) else error.__cause__
+    return False
 
 
 def _check_endpoint(url: str) -> None:

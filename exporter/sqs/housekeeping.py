@@ -1,275 +1,341 @@
-"""Which queue, its attributes and depth, and credentials: all that blocks on boto3, on a thread of its own."""
+"""Which queues there are, their attributes and depths, and credentials: all that blocks on boto3."""
 
 from __future__ import annotations
 
-import json
+import logging
 import threading
 import time
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from collections import Counter
+from dataclasses import dataclass, replace
+from email.utils import parsedate_to_datetime
+from functools import partial
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import ClientError
-
-from exporter.backoff import Backoff
-from exporter.sqs import QueueAttributes, QueueDepth
-from exporter.sqs.aws import queue_name_of, reason_of
-from exporter.sqs.timeout import TimeoutRunner
+from exporter.sqs.aws import reason_of
+from exporter.sqs.lookups import Look, QueueLookup
+from exporter.sqs.names import by_name, is_prefix, region_of
+from exporter.sqs.prefixes import LIST_SECONDS, Prefixes
+from exporter.sqs.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from mypy_boto3_sqs.literals import QueueAttributeNameType
+    from collections.abc import Callable, Mapping, Sequence
 
     from exporter.errors import QueueUnavailableError
-    from exporter.sqs import Target
+    from exporter.sqs import Credentials, QueueAttributes, QueueDepth, Target
     from exporter.sqs.aws import Connection
 
 CREDENTIALS_SECONDS = 5.0
 """How often credentials are looked at; botocore asks AWS for new ones only when they are about to expire."""
-WAKE_SPACING_SECONDS = 1.0
-"""However often it is woken, SQS is not asked more often than this."""
-LOOK_SECONDS = 15.0
-"""What finding the queue, or getting new credentials, may take as a whole."""
-RETRY_TICK_SECONDS = 0.1
 STALE_INTERVALS = 3
-MIN_VISIBILITY_SECONDS = 2
-"""Handles of a shorter timeout (0 is allowed) would be over before a delete is answered: receives ask for 30 s then."""
-DEFAULT_VISIBILITY_SECONDS = 30
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html"""
+
+log = logging.getLogger("exporter")
 
 
-class Listener(Protocol):
-    """Told what changed, on the housekeeping thread, once per change."""
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What is known of one queue."""
 
-    def queue_waiting(self, error: QueueUnavailableError) -> None:
-        """Note that SQS can't be asked about the queue, for a reason other than before; it is tried again."""
+    name: str
+    target: Target | None = None
+    """How to reach it; None until it is found."""
+    attributes: QueueAttributes | None = None
+    """None until it is found. The same object for as long as nothing changed."""
+    depth: QueueDepth | None = None
+    """How many messages wait; None where SQS does not say, or has not said for three intervals."""
+    problem: QueueUnavailableError | None = None
+    """Why SQS can't be asked about it now: a sentence with the way out."""
+    gone: bool = False
+    """Not to be received from any more: it was deleted, or a prefix found it and it became a dead-letter queue.
 
-    def queue_found(self, attributes: QueueAttributes) -> None:
-        """Note that the queue is known, or that its attributes are not what they were."""
-
-    def queue_recovered(self) -> None:
-        """Note that SQS answers again."""
-
-    def attributes_denied(self, sentence: str) -> None:
-        """Note that the attributes may not be read: defaults stand in for them."""
-
-    def dead_letter_queue_unreadable(self, sentence: str) -> None:
-        """Note that the depth of the dead-letter queue can't be read: it is left out."""
+    A named queue that is gone has a `problem` too. It is False again when the queue is back.
+    """
+    named: bool = True
+    """Whether the settings name it; False: a prefix found it."""
 
 
 class Housekeeping:
     """Publishes what boto3 finds out. Any thread may read the properties: they hold immutable values, replaced whole.
 
-    `queue` is a name or a URL; a URL is taken as it is. Raises WrongSettingError where it is neither.
+    `names` are names of queues, their URLs, which are taken as they are, and prefixes such as `shop-*`. No queue's
+    slow or failing call holds up another's. Raises WrongSettingError where a name is none, or two queues have one.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name, and with defaults
         self,
         connection: Connection,
-        queue: str,
+        names: Sequence[str],
         *,
-        listener: Listener,
-        interval_seconds: float = 30.0,
+        interval_seconds: float = 60.0,
+        prefix_seconds: float = LIST_SECONDS,
         monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
     ) -> None:
-        self._connection = connection
-        self._queue = queue
-        self._name = queue_name_of(queue)
-        self._listener = listener
         self._interval_seconds = interval_seconds
-        self._timeout_runner = TimeoutRunner(LOOK_SECONDS)
         self._monotonic = monotonic
-        self._target: Target | None = None
-        self._attributes: QueueAttributes | None = None
-        self._problem: QueueUnavailableError | None = None
-        self._depth: tuple[float, QueueDepth] | None = None
-        self._attributes_denied = False
-        self._dead_letter_queue_unreadable = False
-        self._backoff = Backoff()
-        self._looked_at = self._due_at = float("-inf")
-        self._wake = threading.Event()
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._requests: Counter[tuple[str, str]] = Counter()
+        self._clock_skew_seconds: float | None = None
+        self._named = by_name(names)
+        self._lookups: dict[str, QueueLookup] = {}
+        self._queues: Mapping[str, QueueState] = MappingProxyType({})
+        self._depth_read_at: dict[str, float] = {}
+        self._told: set[tuple[str, str]] = set()
+        self._woken: set[str] = set()
+        self._schedule = Schedule(monotonic)
+        self._prefixes = Prefixes(
+            filter(is_prefix, names),
+            connection,
+            self._schedule,
+            named=self._named,
+            count=self._count,
+            served=self._serves,
+            take=self._take_up,
+            leave=self._leave,
+            list_seconds=prefix_seconds,
+        )
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="housekeeping", daemon=True)
+        connections = {connection.region: connection}
+        for name, queue in self._named.items():
+            region = region_of(queue) or connection.region
+            if region not in connections:
+                connections[region] = connection.in_region(region)
+            self._take_up(QueueLookup(connections[region], queue, partial(self._count, name)))
+        for used in connections.values():
+            used.client.meta.events.register("after-call.sqs", self._note_date)
+        self._schedule.add(
+            ("credentials", ""),
+            connection.credentials,
+            self._credentials_found,
+            self._credentials_failed,
+            CREDENTIALS_SECONDS,
+        )
 
     @property
-    def target(self) -> Target | None:
-        """How to reach the queue; None until it is found."""
-        return self._target
+    def queues(self) -> Mapping[str, QueueState]:
+        """The queues that are named, from the start, and those that a prefix has found, by name."""
+        return self._queues
 
     @property
-    def attributes(self) -> QueueAttributes | None:
-        """What is known of the queue; None until it is found. The same object for as long as nothing changed."""
-        return self._attributes
+    def left_out(self) -> Mapping[str, str]:
+        """The queues that a prefix does not take, each with a sentence that says why, by name."""
+        return self._prefixes.left_out
 
     @property
-    def depth(self) -> QueueDepth | None:
-        """How many messages wait; None where SQS does not say, or has not said for three intervals."""
-        if self._depth is None:
-            return None
-        read_at, depth = self._depth
-        return depth if self._monotonic() - read_at <= STALE_INTERVALS * self._interval_seconds else None
+    def prefix_problems(self) -> Mapping[str, QueueUnavailableError]:
+        """Why a prefix finds no queue now: a sentence with the way out, by prefix."""
+        return self._prefixes.problems
 
     @property
-    def problem(self) -> QueueUnavailableError | None:
-        """Why SQS can't be asked about the queue now: a sentence with the way out."""
-        return self._problem
+    def clock_skew_seconds(self) -> float | None:
+        """How far this machine's clock is ahead of SQS's, give or take half a second; None: SQS has not said yet."""
+        return self._clock_skew_seconds
+
+    def requests(self) -> Mapping[tuple[str, str], int]:
+        """Return how many requests were made since the last call, by queue (or prefix) and operation."""
+        with self._lock:
+            requests, self._requests = self._requests, Counter()
+        return requests
 
     def start(self) -> None:
         """Begin to look, on a daemon thread."""
         self._thread.start()
 
-    def wake(self) -> None:
-        """Look again now: a call failed in a way that a look may explain or mend."""
-        self._wake.set()
+    def wake(self, queue: str) -> None:
+        """Look at the queue again now: a call failed in a way that a look may explain or mend."""
+        self._woken.add(queue)
+        self._schedule.wake()
 
     def stop(self) -> None:
         """End the thread; one that waits for SQS is not waited for longer than a second."""
         self._stopping.set()
-        self._wake.set()
+        self._schedule.wake()
         if self._thread.ident is not None:
             self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
         while not self._stopping.is_set():
-            self._turn()
-            if self._problem is not None:
-                self._stopping.wait(RETRY_TICK_SECONDS)
-            else:
-                left_seconds = self._due_at - self._monotonic()
-                self._wake.wait(min(CREDENTIALS_SECONDS, max(0.0, left_seconds)))
+            while self._woken:
+                self._schedule.bring_forward(("queue", self._woken.pop()))
+            self._drop_stale_depths()
+            self._schedule.run_once()
 
-    def _turn(self) -> None:
-        now = self._monotonic()
-        if self._wake.is_set():
-            self._wake.clear()
-            self._due_at = min(self._due_at, self._looked_at + WAKE_SPACING_SECONDS)
-        if self._problem is not None and not self._backoff.due(now):
+    def _serves(self, name: str) -> bool:
+        return name in self._queues and (self._queues[name].named or not self._queues[name].gone)
+
+    def _take_up(self, lookup: QueueLookup) -> None:
+        """Begin to look after a queue, or go on where it had gone."""
+        name = lookup.name
+        self._lookups[name] = lookup
+        self._publish(replace(self._queues.get(name, QueueState(name, named=name in self._named)), gone=False))
+        self._schedule.add(
+            ("queue", name),
+            lookup.look,
+            partial(self._looked, name),
+            partial(self._look_failed, name),
+            self._interval_seconds,
+        )
+
+    def _leave(self, name: str) -> None:
+        """Look after a queue that a prefix found no more."""
+        self._schedule.remove(("queue", name))
+        self._schedule.remove(("dead letters", name))
+        self._publish(replace(self._queues[name], gone=True, depth=None, problem=None))
+
+    def _looked(self, name: str, look: Look) -> None:
+        before = self._queues[name]
+        attributes = look.attributes
+        if attributes is None:
+            self._tell_once(
+                name,
+                "attributes",
+                f'The attributes of queue "{name}" may not be read: grant sqs:GetQueueAttributes, or '
+                f"its depth stays unknown and a visibility timeout of 30 s and a retention of 14 days are assumed",
+            )
+            attributes = before.attributes or self._lookups[name].assumed_attributes(look.target)
+        else:
+            self._told.discard((name, "attributes"))
+        self._follow_dead_letters(name, attributes)
+        depth = look.depth
+        if depth is not None:
+            self._depth_read_at[name] = self._monotonic()
+            name_of_dead = _name_in(attributes.dead_letter_queue_arn)
+            same = before.depth is not None and before.depth.dead_letter_queue == name_of_dead
+            depth = replace(
+                depth,
+                dead_letter_queue=name_of_dead,
+                dead_letter_visible=before.depth.dead_letter_visible if before.depth and same else None,
+            )
+        if attributes == before.attributes:
+            attributes = before.attributes
+        self._publish(
+            replace(
+                before,
+                target=before.target if look.target == before.target else look.target,
+                attributes=attributes,
+                depth=depth,
+                problem=None,
+                gone=False,
+            )
+        )
+        self._tell_what_changed(before, attributes)
+        if attributes.dead_letter_queue_arn is not None:
+            self._prefixes.redrive_policy_read(attributes.dead_letter_queue_arn.rpartition(":")[2])
+
+    def _tell_what_changed(self, before: QueueState, attributes: QueueAttributes) -> None:
+        known = before.attributes
+        if attributes is not known:
+            log.info(
+                "queue found",
+                extra={
+                    "queue": before.name,
+                    "arn": attributes.arn,
+                    "visibility_timeout_seconds": attributes.visibility_timeout_seconds,
+                    "retention_seconds": attributes.retention_seconds,
+                    "dead_letter_queue": attributes.dead_letter_queue_arn,
+                },
+            )
+            created = known.created_seconds if known is not None else None
+            if created is not None and attributes.created_seconds not in {None, created}:
+                log.warning(
+                    "queue was deleted and made again: what it held is lost, and its ARN is the same",
+                    extra={"queue": before.name, "arn": attributes.arn},
+                )
+        if known is not None and (before.problem is not None or before.gone):
+            log.info("queue can be asked again", extra={"queue": before.name})
+
+    def _look_failed(self, name: str, error: Exception) -> None:
+        before = self._queues[name]
+        problem = self._lookups[name].connection.unavailable(self._lookups[name].queue, error)
+        known = before.attributes is not None or not before.named
+        gone = before.gone or (known and problem.reason == "queue_not_found")
+        if gone and not before.named:
+            # Deleted on purpose, for all that is known: it is not looked for until a prefix finds it again.
+            self._leave(name)
+            self._prefixes.queue_gone(name)
+            log.warning("queue is gone", extra={"queue": name, "error": str(problem)})
             return
+        self._publish(replace(before, problem=problem, gone=gone, depth=None if gone else before.depth))
+        if before.problem is None or before.problem.reason != problem.reason:
+            log.warning("waiting for the queue", extra={"queue": name, "reason": problem.reason, "error": str(problem)})
+
+    def _drop_stale_depths(self) -> None:
+        oldest = self._monotonic() - STALE_INTERVALS * self._interval_seconds
+        for name, read_at in list(self._depth_read_at.items()):
+            if read_at < oldest:
+                del self._depth_read_at[name]
+                self._publish(replace(self._queues[name], depth=None))
+
+    def _follow_dead_letters(self, name: str, attributes: QueueAttributes) -> None:
+        key = "dead letters", name
+        arn = attributes.dead_letter_queue_arn
+        if arn is None:
+            self._schedule.remove(key)
+            return
+        known = self._queues[name].attributes
+        if key not in self._schedule or known is None or known.dead_letter_queue_arn != arn:
+            self._schedule.add(
+                key,
+                partial(self._lookups[name].visible_in, arn),
+                partial(self._dead_letters_read, name, arn),
+                partial(self._dead_letters_failed, name, arn),
+                self._interval_seconds,
+                # Mostly it is denied, for good.
+                retry_seconds=self._interval_seconds,
+            )
+
+    def _dead_letters_read(self, name: str, arn: str, visible: int | None) -> None:
+        self._told.discard((name, "dead letters"))
+        self._publish_dead_letters(name, arn, visible)
+
+    def _dead_letters_failed(self, name: str, arn: str, error: Exception) -> None:
+        self._publish_dead_letters(name, arn, None)
+        self._tell_once(
+            name,
+            "dead letters",
+            f'The depth of dead-letter queue "{_name_in(arn)}" is left out ({reason_of(error)}): grant '
+            f"sqs:GetQueueUrl and sqs:GetQueueAttributes on it to see it",
+        )
+
+    def _publish_dead_letters(self, name: str, arn: str, visible: int | None) -> None:
+        state = self._queues[name]
+        if state.depth is not None:
+            depth = replace(state.depth, dead_letter_queue=_name_in(arn), dead_letter_visible=visible)
+            self._publish(replace(state, depth=depth))
+
+    def _credentials_found(self, credentials: Credentials) -> None:
+        for state in self._queues.values():
+            if state.target is not None and state.target.credentials != credentials:
+                self._publish(replace(state, target=replace(state.target, credentials=credentials)))
+
+    def _credentials_failed(self, error: Exception) -> None:
+        for name in list(self._queues):
+            if ("queue", name) in self._schedule:
+                self._look_failed(name, error)
+                self._schedule.bring_forward(("queue", name))
+
+    def _publish(self, state: QueueState) -> None:
+        self._queues = MappingProxyType({**self._queues, state.name: state})
+
+    def _tell_once(self, name: str, subject: str, sentence: str) -> None:
+        if (name, subject) not in self._told:
+            self._told.add((name, subject))
+            log.warning(sentence, extra={"queue": name})
+
+    def _count(self, queue: str, operation: str) -> None:
+        with self._lock:
+            self._requests[queue, operation] += 1
+
+    def _note_date(self, http_response: Any, **_: object) -> None:  # noqa: ANN401 - botocore's, which has no types
         try:
-            if self._problem is not None or now >= self._due_at:
-                self._looked_at, self._due_at = now, now + self._interval_seconds
-                self._look()
-            elif self._target is not None:
-                url = self._target.queue_url
-                self._publish_target(self._timeout_runner.run(lambda: self._connection.target(url)))
-        except Exception as error:  # noqa: BLE001 - whatever an answer makes boto3 raise, the thread has to go on
-            self._fail(error, now)
-
-    def _look(self) -> None:
-        target, attributes, depth = self._timeout_runner.run(self._ask)
-        self._publish_target(target)
-        self._recovered(attributes)
-        self._depth = (self._monotonic(), self._with_dead_letters(depth, attributes)) if depth else None
-
-    def _ask(self) -> tuple[Target, QueueAttributes, QueueDepth | None]:
-        # Publishes nothing: when it is late, nobody waits for it any more.
-        url = self._connection.queue_url(self._queue)
-        target = self._connection.target(url)
-        return target, *self._read(url)
-
-    def _read(self, url: str) -> tuple[QueueAttributes, QueueDepth | None]:
-        try:
-            # A 200 that is not SQS's leaves botocore with an empty answer: the KeyError is wanted.
-            said = self._connection.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-        except ClientError as error:
-            if reason_of(error) != "access_denied":
-                raise
-            if not self._attributes_denied:
-                self._attributes_denied = True
-                self._listener.attributes_denied(
-                    f'The attributes of queue "{self._name}" may not be read: grant sqs:GetQueueAttributes, or '
-                    f"its depth stays unknown and a visibility timeout of 30 s and a retention of 14 days are assumed",
-                )
-            return self._attributes or self._assumed_attributes(url), None
-        self._attributes_denied = False
-        return attributes_of(self._name, said), _depth_of(said)
-
-    def _assumed_attributes(self, url: str) -> QueueAttributes:
-        meta = self._connection.client.meta
-        account = url.rpartition("/")[0].rpartition("/")[2]
-        return QueueAttributes(self._name, f"arn:{meta.partition}:sqs:{meta.region_name}:{account}:{self._name}")
-
-    def _with_dead_letters(self, depth: QueueDepth, attributes: QueueAttributes) -> QueueDepth:
-        if attributes.dead_letter_queue_arn is None:
-            return depth
-        account, name = attributes.dead_letter_queue_arn.split(":")[-2:]
-        try:
-            visible = self._timeout_runner.run(lambda: self._visible_in(account, name))
-            self._dead_letter_queue_unreadable = False
-        except Exception as error:  # noqa: BLE001 - whatever is wrong with the other queue is no problem of this one
-            visible = None
-            if not self._dead_letter_queue_unreadable:
-                self._dead_letter_queue_unreadable = True
-                self._listener.dead_letter_queue_unreadable(
-                    f'The depth of dead-letter queue "{name}" is left out ({reason_of(error)}): grant sqs:GetQueueUrl '
-                    f"and sqs:GetQueueAttributes on it to see it",
-                )
-        return replace(depth, dead_letter_queue=name, dead_letter_visible=visible)
-
-    def _visible_in(self, account: str, name: str) -> int | None:
-        client = self._connection.client
-        url = client.get_queue_url(QueueName=name, QueueOwnerAWSAccountId=account)["QueueUrl"]
-        said = client.get_queue_attributes(QueueUrl=url, AttributeNames=["ApproximateNumberOfMessages"])
-        return _number(said["Attributes"], "ApproximateNumberOfMessages")
-
-    def _publish_target(self, target: Target) -> None:
-        if target != self._target:
-            self._target = target
-
-    def _recovered(self, attributes: QueueAttributes) -> None:
-        known, problem = self._attributes, self._problem
-        if attributes != known:
-            self._attributes = attributes
-            self._listener.queue_found(attributes)
-        self._problem = None
-        self._backoff.succeeded()
-        if problem is not None and known is not None:
-            self._listener.queue_recovered()
-
-    def _fail(self, error: Exception, now: float) -> None:
-        problem = self._connection.unavailable(self._queue, error)
-        self._backoff.failed(now)
-        same = self._problem is not None and self._problem.reason == problem.reason
-        self._problem = problem
-        if not same:
-            self._listener.queue_waiting(problem)
+            sqs_seconds = parsedate_to_datetime(http_response.headers["Date"]).timestamp()
+        except (KeyError, TypeError, ValueError):
+            return
+        # The header is cut to whole seconds: SQS meant a moment within the one that follows.
+        self._clock_skew_seconds = self._wall() - (sqs_seconds + 0.5)
 
 
-def find(connection: Connection, queue: str) -> tuple[str, QueueAttributes]:
-    """Return the queue's URL and attributes, asked for once. Raises QueueUnavailableError."""
-    try:
-        url = connection.queue_url(queue)
-        said = connection.client.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
-    except Exception as error:
-        raise connection.unavailable(queue, error) from error
-    return url, attributes_of(queue_name_of(queue), said)
-
-
-def attributes_of(name: str, said: Mapping[QueueAttributeNameType, str]) -> QueueAttributes:
-    """Read what GetQueueAttributes said of the queue. Raises KeyError or ValueError where that is not what SQS says."""
-    visibility_timeout_seconds = _number(said, "VisibilityTimeout") or 0
-    policy = said.get("RedrivePolicy")
-    return QueueAttributes(
-        name=name,
-        arn=said["QueueArn"],
-        visibility_timeout_seconds=(
-            visibility_timeout_seconds
-            if visibility_timeout_seconds >= MIN_VISIBILITY_SECONDS
-            else DEFAULT_VISIBILITY_SECONDS
-        ),
-        retention_seconds=_number(said, "MessageRetentionPeriod"),
-        dead_letter_queue_arn=json.loads(policy)["deadLetterTargetArn"] if policy else None,
-    )
-
-
-def _depth_of(said: Mapping[QueueAttributeNameType, str]) -> QueueDepth:
-    return QueueDepth(
-        visible=_number(said, "ApproximateNumberOfMessages"),
-        in_flight=_number(said, "ApproximateNumberOfMessagesNotVisible"),
-        delayed=_number(said, "ApproximateNumberOfMessagesDelayed"),
-    )
-
-
-def _number(said: Mapping[QueueAttributeNameType, str], name: QueueAttributeNameType) -> int | None:
-    text = said.get(name, "")
-    return int(text) if text.isascii() and text.isdigit() else None
+def _name_in(arn: str | None) -> str | None:
+    return None if arn is None else arn.rpartition(":")[2]

@@ -57,6 +57,8 @@ _CURLE_TOO_LARGE = 100
 """Headers without end; pycurl has no name for it."""
 _CURL_REASONS = {
     pycurl.E_OPERATION_TIMEDOUT: "timeout",
+    pycurl.E_OUT_OF_MEMORY: "out_of_memory",
+    pycurl.E_WRITE_ERROR: "out_of_memory",  # what has arrived could not be kept
     pycurl.E_FILESIZE_EXCEEDED: "too_large",
     pycurl.E_FTP_WEIRD_SERVER_REPLY: "malformed",  # the name of old for any protocol's
     pycurl.E_UNSUPPORTED_PROTOCOL: "malformed",  # no HTTP at the other end, or one before 1.0

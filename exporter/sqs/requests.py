@@ -1,17 +1,15 @@
-"""What is sent: bodies and signatures, worked out as rarely as possible, and the handles that carry them, used again.
+"""What is sent to one queue: bodies and signatures, worked out as rarely as possible, and the calls that carry them.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
 """
 
 from __future__ import annotations
 
-from io import BytesIO
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import msgspec
-import pycurl
 
-from exporter.sqs.http import handle_for
+from exporter.sqs import BATCH_SIZE
 from exporter.sqs.signing import Signer
 
 if TYPE_CHECKING:
@@ -19,21 +17,13 @@ if TYPE_CHECKING:
 
     from exporter.sqs import Target
     from exporter.sqs.answers import Operation
-    from exporter.sqs.response_memory import ResponseMemoryLimit
+    from exporter.sqs.http import Call
 
-BATCH_SIZE = 10
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
 BATCH_IDS = tuple(str(number) for number in range(BATCH_SIZE))
+"""The ids of a batch request's entries, in order."""
 
 # libcurl adds these by itself, and with the second it waits for leave to send a body.
 _LEFT_OUT = ["Accept:", "Expect:"]
-
-
-class Request(NamedTuple):
-    """A signed request."""
-
-    body: bytes
-    headers: list[str]
 
 
 class _Entry(msgspec.Struct, gc=False):
@@ -41,110 +31,103 @@ class _Entry(msgspec.Struct, gc=False):
     receipt_handle: str = msgspec.field(name="ReceiptHandle")
 
 
-class Exchange:
-    """A libcurl handle and what its answer is gathered in."""
-
-    def __init__(self, target: Target, user_agent: str, response_memory: ResponseMemoryLimit) -> None:
-        self.handle = handle_for(target, user_agent)
-        self.headers: list[bytes] = []
-        """The raw lines of the answer's headers, a proxy's before them."""
-        self._body = BytesIO()
-        self._response_memory = response_memory
-        self._request: Request | None = None
-        self.handle.setopt(pycurl.WRITEFUNCTION, self._gather)
-        self.handle.setopt(pycurl.HEADERFUNCTION, self.headers.append)
-
-    def carry(self, request: Request) -> None:
-        """Make the next transfer this request."""
-        self.headers.clear()
-        if request is not self._request:
-            self.handle.setopt(pycurl.POSTFIELDS, request.body)
-            self.handle.setopt(pycurl.HTTPHEADER, request.headers)
-            self._request = request
-
-    def take_body(self) -> bytes:
-        """Return the answer's body and make room for the next."""
-        body = self._body.getvalue()
-        self._response_memory.give_back(self.handle, len(body))
-        self._body.seek(0)
-        self._body.truncate()
-        return body
-
-    def close(self) -> None:
-        """Close the handle; what has arrived is lost."""
-        self.take_body()
-        self.handle.close()
-
-    def _gather(self, chunk: bytes) -> int | None:
-        if not self._response_memory.takes(self.handle, self._body.tell(), len(chunk)):
-            return pycurl.WRITEFUNC_PAUSE
-        self._body.write(chunk)
-        return None
+class _VisibleEntry(msgspec.Struct, gc=False):
+    id: str = msgspec.field(name="Id")
+    receipt_handle: str = msgspec.field(name="ReceiptHandle")
+    visibility_timeout: int = msgspec.field(name="VisibilityTimeout", default=0)
 
 
-class Route:
-    """What all calls to one target share: its signers, its URL as it stands in bodies, and handles that are idle."""
+class QueueRequests:
+    """The requests to one queue: writes and signs them, and keeps the calls that are idle.
 
-    def __init__(self, target: Target, user_agent: str, response_memory: ResponseMemoryLimit) -> None:
-        """Raise UnusableCredentialsError or another ValueError where nothing can be signed for the target."""
-        self.target = target
-        self._user_agent = user_agent
-        self._response_memory = response_memory
+    A signed request is its body and its headers.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.receives_in_flight = 0
+        self.batches_in_flight = 0
+        self.unanswered_attempts: list[str] = []
+        """Ids of receives from a FIFO queue whose answer was lost."""
+        self.target: Target | None = None
+        self._idle: dict[Operation, list[Call]] = {"receive": [], "delete": [], "change_visibility": []}
+        self._receive: tuple[tuple[object, ...], tuple[bytes, list[str]]] | None = None
+
+    def aim(self, target: Target) -> Target:
+        """Send what comes next to this target; returns the one in use, which may be an equal one of before.
+
+        Raises UnusableCredentialsError or another ValueError where nothing can be signed for it.
+        """
+        if self.target is not None and (target is self.target or target == self.target):
+            return self.target
+        self.close()
+        self.target = self._receive = None
         self._receive_signer = Signer(target, "ReceiveMessage")
         self._delete_signer = Signer(target, "DeleteMessageBatch")
-        self._receive_request: tuple[tuple[int, int, int], Request] | None = None
-        self._idle: dict[Operation, list[Exchange]] = {"receive": [], "delete": []}
+        self._visibility_signer = Signer(target, "ChangeMessageVisibilityBatch")
+        self._queue_url = target.queue_url
+        self.target = target
+        return target
 
-    def receive(
+    def idle_call(self, operation: Operation) -> Call | None:
+        """Return a call that has ended well, to be used again; None where there is none."""
+        idle = self._idle[operation]
+        return idle.pop() if idle else None
+
+    def rest(self, call: Call) -> None:
+        """Keep a call whose transfer ended well, where its target is still the queue's."""
+        if call.target is self.target:
+            self._idle[call.operation].append(call)
+        else:
+            call.close()
+
+    def close(self) -> None:
+        """Close the calls that are idle; the connections stay, and serve those that are made next."""
+        for idle in self._idle.values():
+            while idle:
+                idle.pop().close()
+
+    def receive(  # noqa: PLR0913 - what a receive says, by name
         self,
         signing_time: int,
         *,
         wait_seconds: int,
         visibility_timeout_seconds: int,
-        trace_context: bool,
+        system_attribute_names: Sequence[str],
+        attribute_names: Sequence[str],
         attempt: str | None,
-    ) -> Request:
+    ) -> tuple[bytes, list[str]]:
         """Return a receive of up to ten messages: the same one for a whole second, unless it has an `attempt` id."""
-        key = signing_time, wait_seconds, visibility_timeout_seconds
-        if attempt is None and self._receive_request is not None and self._receive_request[0] == key:
-            return self._receive_request[1]
+        key = signing_time, wait_seconds, visibility_timeout_seconds, attribute_names
+        if attempt is None and self._receive is not None and self._receive[0] == key:
+            return self._receive[1]
         parameters: dict[str, object] = {
-            "QueueUrl": self.target.queue_url,
+            "QueueUrl": self._queue_url,
             "MaxNumberOfMessages": BATCH_SIZE,
             "WaitTimeSeconds": wait_seconds,
             "VisibilityTimeout": visibility_timeout_seconds,
-            "MessageSystemAttributeNames": ["SentTimestamp"],
+            "MessageSystemAttributeNames": system_attribute_names,
         }
-        if trace_context:
-            parameters["MessageSystemAttributeNames"] = ["SentTimestamp", "AWSTraceHeader"]
-            parameters["MessageAttributeNames"] = ["traceparent", "tracestate"]
+        if attribute_names:
+            parameters["MessageAttributeNames"] = attribute_names
         if attempt is not None:
             parameters["ReceiveRequestAttemptId"] = attempt
         request = _signed(self._receive_signer, msgspec.json.encode(parameters), signing_time)
-        self._receive_request = (key, request) if attempt is None else None
+        self._receive = (key, request) if attempt is None else None
         return request
 
-    def delete(self, signing_time: int, receipt_handles: Sequence[str]) -> Request:
+    def delete(self, signing_time: int, receipt_handles: Sequence[str]) -> tuple[bytes, list[str]]:
         """Return a batch delete whose entries have the ids `BATCH_IDS`, in order."""
         entries = list(map(_Entry, BATCH_IDS, receipt_handles))
-        body = msgspec.json.encode({"QueueUrl": self.target.queue_url, "Entries": entries})
+        body = msgspec.json.encode({"QueueUrl": self._queue_url, "Entries": entries})
         return _signed(self._delete_signer, body, signing_time)
 
-    def exchange(self, operation: Operation) -> Exchange:
-        """Return a handle that is idle, or a new one."""
-        idle = self._idle[operation]
-        return idle.pop() if idle else Exchange(self.target, self._user_agent, self._response_memory)
-
-    def rest(self, operation: Operation, exchange: Exchange) -> None:
-        """Take back a handle whose transfer ended well."""
-        self._idle[operation].append(exchange)
-
-    def close(self) -> None:
-        """Close the handles that are idle; the connections stay, and serve the handles of the next route."""
-        for idle in self._idle.values():
-            while idle:
-                idle.pop().close()
+    def make_visible(self, signing_time: int, receipt_handles: Sequence[str]) -> tuple[bytes, list[str]]:
+        """Return a request, with the ids `BATCH_IDS` in order, to end the visibility timeouts of messages at once."""
+        entries = list(map(_VisibleEntry, BATCH_IDS, receipt_handles))
+        body = msgspec.json.encode({"QueueUrl": self._queue_url, "Entries": entries})
+        return _signed(self._visibility_signer, body, signing_time)
 
 
-def _signed(signer: Signer, body: bytes, signing_time: int) -> Request:
-    return Request(body, [*signer.headers(body, signing_time), *_LEFT_OUT])
+def _signed(signer: Signer, body: bytes, signing_time: int) -> tuple[bytes, list[str]]:
+    return body, [*signer.headers(body, signing_time), *_LEFT_OUT]

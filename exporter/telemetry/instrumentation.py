@@ -7,22 +7,25 @@ import logging
 import time
 from collections import Counter
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from exporter.sqs.answers import Deleted, Received
+from exporter.sqs import BATCH_SIZE
+from exporter.sqs.answers import ChangedVisibility, Deleted, Received
 from exporter.telemetry.logs import LogRateLimiter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from contextlib import AbstractContextManager
 
-    from exporter.errors import LedgerError, QueueUnavailableError
-    from exporter.sqs import QueueAttributes
-    from exporter.sqs.answers import Answer
+    from exporter.errors import InvalidEvent, LedgerError
+    from exporter.sqs.answers import Answer, Message
     from exporter.telemetry.metrics import Health
+    from exporter.telemetry.readiness import Status
 
 log = logging.getLogger("exporter")
 
+VISIBILITY_FAILED = "messages not given back at once, they come back after the visibility timeout"
 _UNTRACED: AbstractContextManager[None] = nullcontext()
 
 
@@ -45,94 +48,137 @@ class Telemetry(Protocol):
         """End the batch: it could not be committed."""
 
 
+@dataclass(slots=True)
+class _Answered:
+    """What an iteration's answers say of one queue."""
+
+    receives: int = 0
+    received: bool = False
+    full_receives_seconds: list[float] = field(default_factory=list)
+    """Of the receives that brought as many messages as fit: of all others it is mostly the long poll's wait."""
+    deletes_seconds: list[float] = field(default_factory=list)
+    deletes: int = 0
+    deleted: int = 0
+
+
 class Instrumentation:
     """The one place where the loop's happenings become log lines and metrics.
 
     WARNING: something needs a look, nothing is lost. ERROR: the exporter stopped taking messages.
     """
 
-    def __init__(self, health: Health, queue_name: str, telemetry: Telemetry | None = None) -> None:
+    def __init__(self, health: Health, telemetry: Telemetry | None = None) -> None:
         self._health = health
-        self._queue_name = queue_name
         self._telemetry = telemetry
         self._log_rate_limiter = LogRateLimiter()
         self._was_ready = False
+        self._ready_queues: dict[str, bool] = {}
+
+    def queue_taken_up(self, queue: str) -> None:
+        """The queue is served from now on: its series begin."""
+        self._health.take_up(queue)
 
     def answered(self, answers: Sequence[Answer]) -> None:
-        """Calls were answered, or failed. An empty long poll is not observed: it takes as long as it waits."""
+        """An iteration's calls were answered, or failed."""
         telemetry = self._telemetry if self._telemetry is not None and self._telemetry.answered(answers) else None
-        receives_seconds: list[float] = []
-        deletes_seconds: list[float] = []
-        deleted = 0
-        received = False
+        queues: dict[str, _Answered] = {}
         for answer in answers:
+            queue = queues.get(answer.queue)
+            if queue is None:
+                queue = queues[answer.queue] = _Answered()
             if isinstance(answer, Received):
-                received = True
-                if not answer.messages and not answer.released:
+                queue.receives += 1
+                queue.received = True
+                messages = len(answer.messages)
+                if not messages and not answer.released:
                     continue
-                receives_seconds.append(answer.answered_at - answer.sent_at)
+                if messages + sum(answer.released.values()) >= BATCH_SIZE:
+                    queue.full_receives_seconds.append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
-                deletes_seconds.append(answer.answered_at - answer.sent_at)
-                deleted += len(answer.confirmed)
+                queue.deletes += 1
+                queue.deletes_seconds.append(answer.answered_at - answer.sent_at)
+                queue.deleted += len(answer.confirmed)
+            elif isinstance(answer, ChangedVisibility):
+                self._health.requests_made(answer.queue, "change_visibility", 1)
+            else:
+                self._health.requests_made(answer.queue, answer.operation, 1)
             if telemetry is None:
                 self._tell_of(answer)
             else:
                 with telemetry.call(answer):
                     self._tell_of(answer)
-        if received:
-            self._health.receive_succeeded(time.time())
-        if receives_seconds:
-            self._health.observe_requests("receive", receives_seconds)
-        if deletes_seconds:
-            self._health.observe_requests("delete", deletes_seconds)
-            self._health.messages_deleted(deleted)
+        for name, queue in queues.items():
+            self._count(name, queue)
 
-    def receives_in_flight(self, count: int) -> None:
-        """So many receives are under way now."""
-        self._health.set_receives_in_flight(count)
+    def _count(self, name: str, queue: _Answered) -> None:
+        health = self._health
+        if queue.receives:
+            health.requests_made(name, "receive", queue.receives)
+        if queue.received:
+            health.receive_succeeded(name, time.time())
+        if queue.full_receives_seconds:
+            health.observe_requests(name, "receive", queue.full_receives_seconds)
+        if queue.deletes:
+            health.requests_made(name, "delete", queue.deletes)
+            health.observe_requests(name, "delete", queue.deletes_seconds)
+            health.messages_deleted(name, queue.deleted)
 
-    def receives_abandoned(self, count: int) -> None:
-        """Long polls were still open when the shutdown timeout was over."""
-        log.info(
-            "long polls abandoned: what SQS handed to them comes back after the visibility timeout",
-            extra={"queue": self._queue_name, "receives": count},
-        )
+    def requests_made(self, counts: Mapping[tuple[str, str], int]) -> None:
+        """Housekeeping made so many requests, by queue (or prefix) and operation."""
+        for (queue, operation), count in counts.items():
+            self._health.requests_made(queue, operation, count)
+
+    def receives_in_flight(self, queue: str, count: int) -> None:
+        """So many receives of the queue are under way now."""
+        self._health.set_receives_in_flight(queue, count)
+
+    def receives_abandoned(self, counts: Mapping[str, int]) -> None:
+        """Long polls were still open, by queue, when the shutdown timeout was over."""
+        for queue, count in counts.items():
+            self._health.requests_made(queue, "receive", count)
+            log.info(
+                "long polls abandoned: what SQS handed to them comes back after the visibility timeout",
+                extra={"queue": queue, "receives": count},
+            )
 
     def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
-        """What these answers brought is parsed and recorded meanwhile."""
+        """A batch is begun: what these answers brought is parsed and submitted meanwhile."""
         return _UNTRACED if self._telemetry is None else self._telemetry.processing(received)
 
     def not_recorded(self) -> None:
-        """What this batch parsed could not be recorded: SQS delivers it again."""
+        """The batch that was begun could not be committed: SQS delivers it again."""
         if self._telemetry is not None:
             self._telemetry.not_recorded()
 
-    def message_rejected(self, message_id: str, reason: str, body: bytes, *, left: bool) -> None:
+    def message_rejected(self, queue: str, message: Message, invalid: InvalidEvent, *, left: bool) -> None:
         """A message is not an event. Its body is never shown: a hash is enough to find it again."""
-        if self._log_rate_limiter.allow(reason):
+        if self._log_rate_limiter.allow(invalid.reason):
             log.warning(
                 "message is not an event",
                 extra={
-                    "queue": self._queue_name,
-                    "reason": reason,
-                    "message_id": message_id[:128],
-                    "body_bytes": len(body),
-                    "body_sha256": hashlib.sha256(body).hexdigest(),
+                    "queue": queue,
+                    "reason": invalid.reason,
+                    **({"field": invalid.field, "held": invalid.kind} if invalid.field else {}),
+                    "message_id": message.message_id[:128],
+                    "body_bytes": len(message.body),
+                    "body_sha256": hashlib.sha256(message.body).hexdigest(),
                     "action": "left to the redrive policy" if left else "deleted",
-                    **self._log_rate_limiter.suppressed(reason),
+                    **self._log_rate_limiter.suppressed(invalid.reason),
                 },
             )
 
     def committed(self, seconds: float) -> None:
-        """A batch was committed to the ledger."""
+        """A commit of the ledger succeeded, and with it the batch that was begun, if there was one."""
         self._health.observe_commit(seconds)
         if self._telemetry is not None:
             self._telemetry.recorded()
 
-    def events_counted(self, event_ages_seconds: list[float], message_ages_seconds: list[float]) -> None:
+    def events_counted(
+        self, queue: str, event_ages_seconds: Sequence[float], message_ages_seconds: Sequence[float]
+    ) -> None:
         """Events of one commit were counted; how old they and their messages were."""
-        self._health.observe_event_ages(event_ages_seconds)
-        self._health.observe_message_ages(message_ages_seconds)
+        self._health.observe_event_ages(queue, event_ages_seconds)
+        self._health.observe_message_ages(queue, message_ages_seconds)
 
     def ledger_failed(self, error: LedgerError) -> None:
         """The ledger can't be written: no receives and no deletes until it can."""
@@ -142,7 +188,6 @@ class Instrumentation:
             log.error(
                 "ledger failed, no messages are taken until it works again",
                 extra={
-                    "queue": self._queue_name,
                     "reason": error.reason,
                     "error": str(error),
                     **self._log_rate_limiter.suppressed(kind),
@@ -151,77 +196,58 @@ class Instrumentation:
 
     def ledger_recovered(self) -> None:
         """The ledger was reopened."""
-        log.info("ledger works again", extra={"queue": self._queue_name})
+        log.info("ledger works again")
 
-    def readiness(self, why_not: str | None) -> None:
-        """`/-/ready` answers so now; only a change is worth a line."""
-        ready = why_not is None
-        if ready == self._was_ready:
-            return
-        self._was_ready = ready
-        if ready:
-            log.info("ready", extra={"queue": self._queue_name})
-        else:
-            log.warning("not ready", extra={"queue": self._queue_name, "why": why_not})
-
-    def queue_waiting(self, error: QueueUnavailableError) -> None:
-        """The queue can't be found or asked; it is looked for until it can."""
-        log.warning(
-            "waiting for the queue",
-            extra={"queue": self._queue_name, "reason": error.reason, "error": str(error)},
-        )
-
-    def queue_found(self, attributes: QueueAttributes) -> None:
-        """The queue is there, or its attributes changed."""
-        log.info(
-            "queue found",
-            extra={
-                "queue": self._queue_name,
-                "arn": attributes.arn,
-                "visibility_timeout_seconds": attributes.visibility_timeout_seconds,
-                "retention_seconds": attributes.retention_seconds,
-                "dead_letter_queue": attributes.dead_letter_queue_arn,
-            },
-        )
-
-    def queue_recovered(self) -> None:
-        """The queue can be asked again."""
-        log.info("queue can be asked again", extra={"queue": self._queue_name})
-
-    def attributes_denied(self, sentence: str) -> None:
-        """GetQueueAttributes is denied: defaults are assumed."""
-        log.warning(sentence, extra={"queue": self._queue_name})
-
-    def dead_letter_queue_unreadable(self, sentence: str) -> None:
-        """The dead-letter queue's depth can't be read."""
-        log.warning(sentence, extra={"queue": self._queue_name})
+    def readiness(self, status: Status) -> None:
+        """`/-/ready` answers so now; only a change is worth a line: of the whole, or of one queue of several."""
+        before, self._ready_queues = self._ready_queues, {name: why is None for name, why in status.queues.items()}
+        if status.ready != self._was_ready:
+            self._was_ready = status.ready
+            only = {"queue": next(iter(status.queues))} if len(status.queues) == 1 else {}
+            if status.ready:
+                log.info("ready", extra=only)
+            else:
+                log.warning("not ready", extra={**only, "why": status.sentence})
+        elif status.ready:
+            for name, why in status.queues.items():
+                if (why is None) == before.get(name, False):
+                    continue
+                if why is None:
+                    log.info("queue is ready", extra={"queue": name})
+                else:
+                    log.warning("queue is not ready", extra={"queue": name, "why": why})
 
     def _tell_of(self, answer: Answer) -> None:
         """Count what went wrong, and say it."""
         if isinstance(answer, Received):
             for reason, count in answer.released.items():
                 detail = f"{count} messages of an answer, they come back after the visibility timeout"
-                self._warn("messages can't be used", reason, detail)
+                self._warn(answer.queue, "messages can't be used", reason, detail)
         elif isinstance(answer, Deleted):
             if answer.failed:
                 for reason, count in Counter(reason for _, reason in answer.failed).items():
-                    self._health.delete_failed(reason, count)
+                    self._health.delete_failed(answer.queue, reason, count)
                     detail = f"{count} entries of a batch delete"
-                    self._warn("deletes not confirmed, they are tried again", reason, detail)
+                    self._warn(answer.queue, "deletes not confirmed, they are tried again", reason, detail)
+        elif isinstance(answer, ChangedVisibility):
+            for reason, count in Counter(reason for _, reason in answer.failed).items():
+                self._warn(answer.queue, VISIBILITY_FAILED, reason, f"{count} entries of a batch")
         elif answer.operation == "receive":
-            self._health.receive_failed(answer.reason)
-            self._warn("receive failed", answer.reason, answer.detail)
+            self._health.receive_failed(answer.queue, answer.reason)
+            self._warn(answer.queue, "receive failed", answer.reason, answer.detail)
+        elif answer.operation == "change_visibility":
+            self._warn(answer.queue, VISIBILITY_FAILED, answer.reason, answer.detail)
         else:
-            self._health.delete_failed(answer.reason, len(answer.deletions))
-            self._warn("batch delete failed, it is tried again", answer.reason, answer.detail)
+            self._health.delete_failed(answer.queue, answer.reason, len(answer.deletions))
+            self._warn(answer.queue, "batch delete failed, it is tried again", answer.reason, answer.detail)
 
-    def _warn(self, what: str, reason: str, detail: str) -> None:
-        kind = f"{what} {reason}"
+    def _warn(self, queue: str, what: str, reason: str, detail: str) -> None:
+        kind = f"{queue} {what} {reason}"
         if self._log_rate_limiter.allow(kind, 1):
             log.warning(
                 what,
                 extra={
-                    "queue": self._queue_name,
+                    "queue": queue,
                     "reason": reason,
                     "detail": detail,
                     **self._log_rate_limiter.suppressed(kind),

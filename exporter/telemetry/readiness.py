@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 SIGN_OF_LIFE_SECONDS = 28.0
 """A long poll lasts 20 s and is given 5 s more; without an answer after this, SQS is out of reach."""
@@ -16,8 +16,23 @@ FAILING_SECONDS = 5.0
 DELETES_TRIED_SECONDS = 60.0
 """After this long without a failed delete none is left to try: their messages are gone, or come back."""
 ITERATION_LIMIT_SECONDS = 60.0
+"""How long an iteration of the loop may take before a restart is the better choice."""
+STUCK_SECONDS = 5.0
+"""How long an iteration, or a commit, may take before it is what stands in the way."""
 AT_ONCE = frozenset({"access_denied", "credentials", "queue_not_found", "kms", "tls", "clock_skew"})
 """Failures that do not pass by themselves within seconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """What `/-/ready` answers, as of one moment."""
+
+    ready: bool
+    """False where the ledger or every queue fails."""
+    sentence: str
+    """One line: "Ready.", or what stands in the way and where."""
+    queues: Mapping[str, str | None] = field(default_factory=dict)
+    """By queue: why nothing is counted from it, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +48,41 @@ class _Failing:
         return self.reason in AT_ONCE or now - self.since >= FAILING_SECONDS
 
 
-class Readiness:
-    """Written by the consumer's thread, read by any: each attribute is replaced whole.
+class _Obstacles:
+    """What stands in the way until it is cleared; of several, the one set first is told.
 
-    `set(part, sentence)` and `clear(part)` are for obstacles that last until they are lifted; of several, the one set
-    first is told.
+    Written by one thread, read by any: the mapping is replaced whole.
     """
 
+    def __init__(self) -> None:
+        self._sentences: dict[str, str] = {}
+
+    def set(self, part: str, sentence: str) -> None:
+        """Say what stands in the way."""
+        if self._sentences.get(part) != sentence:
+            self._sentences = {**self._sentences, part: sentence}
+
+    def clear(self, part: str) -> None:
+        """Say that it does so no longer."""
+        if part in self._sentences:
+            self._sentences = {name: why for name, why in self._sentences.items() if name != part}
+
+    @property
+    def first(self) -> str | None:
+        """The sentence that is told; None: nothing stands in the way."""
+        return next(iter(self._sentences.values()), None)
+
+
+class QueueReadiness(_Obstacles):
+    """Whether one queue is received from and deleted from."""
+
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
         self._monotonic = monotonic
-        self._obstacles: dict[str, str] = {}
-        self._iterated_at = monotonic()
         self._succeeded_at: float | None = None
         self._not_asked_until = float("-inf")
         self._receives_failing: _Failing | None = None
         self._deletes_failing: _Failing | None = None
-
-    def set(self, part: str, sentence: str) -> None:
-        """Say what stands in the way."""
-        if self._obstacles.get(part) != sentence:
-            self._obstacles = {**self._obstacles, part: sentence}
-
-    def clear(self, part: str) -> None:
-        """Say that it does so no longer."""
-        if part in self._obstacles:
-            self._obstacles = {name: why for name, why in self._obstacles.items() if name != part}
-
-    def iterated(self, now: float) -> None:
-        """The loop has ended an iteration at `now` (monotonic seconds)."""
-        self._iterated_at = now
 
     def receive_succeeded(self, at: float) -> None:
         """SQS answered a receive as it should at `at` (monotonic seconds)."""
@@ -89,14 +110,10 @@ class Readiness:
                 "deletes", f"SQS denies sqs:DeleteMessage, so no messages are taken: grant it on the queue ({detail})"
             )
 
-    def healthy(self) -> bool:
-        """Whether the loop goes on. An outage of SQS leaves it healthy: a restart would mend nothing."""
-        return self._monotonic() - self._iterated_at < ITERATION_LIMIT_SECONDS
-
     def why_not(self) -> str | None:
         """Return None when ready, else why not."""
-        for sentence in self._obstacles.values():
-            return sentence
+        if (obstacle := self.first) is not None:
+            return obstacle
         now = self._monotonic()
         receives, deletes = self._receives_failing, self._deletes_failing
         if receives is not None and (receives.lasts(now) or self._succeeded_at is None):
@@ -108,6 +125,75 @@ class Readiness:
         silent_seconds = now - max(self._succeeded_at, self._not_asked_until)
         if silent_seconds >= SIGN_OF_LIFE_SECONDS:
             return f"SQS has not answered a receive for {silent_seconds:.0f} s"
+        return None
+
+
+class Readiness(_Obstacles):
+    """Whether the whole does its job: the loop, the ledger, and each queue.
+
+    `commit_started_at` tells when the commit under way began (monotonic seconds), None where there is none. The
+    consumer's thread writes, any thread may read.
+    """
+
+    def __init__(
+        self,
+        monotonic: Callable[[], float] = time.monotonic,
+        *,
+        commit_started_at: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._commit_started_at = commit_started_at
+        self._iterated_at = monotonic()
+        self._queues: dict[str, QueueReadiness] = {}
+
+    def add_queue(self, name: str) -> QueueReadiness:
+        """Begin to tell of a queue."""
+        queue = QueueReadiness(self._monotonic)
+        self._queues = {**self._queues, name: queue}
+        return queue
+
+    def remove_queue(self, name: str) -> None:
+        """End to tell of a queue."""
+        self._queues = {known: queue for known, queue in self._queues.items() if known != name}
+
+    def iterated(self, now: float) -> None:
+        """The loop has ended an iteration at `now` (monotonic seconds)."""
+        self._iterated_at = now
+
+    def healthy(self) -> bool:
+        """Whether the loop goes on. An outage of SQS leaves it healthy: a restart would mend nothing."""
+        return self._monotonic() - self._iterated_at < ITERATION_LIMIT_SECONDS
+
+    def status(self) -> Status:
+        """Return what there is to say now."""
+        whole = self._whole()
+        queues = {name: queue.why_not() for name, queue in self._queues.items()}
+        if whole is not None:
+            return Status(ready=False, sentence=whole, queues=dict.fromkeys(queues, whole))
+        if not queues:
+            return Status(ready=False, sentence="no queue is found yet")
+        failing = [f"{name}: {why}" if len(queues) > 1 else why for name, why in queues.items() if why is not None]
+        sentence = "; ".join(failing)
+        if not failing:
+            return Status(ready=True, sentence="Ready.", queues=queues)
+        if len(failing) < len(queues):
+            sentence = f"Ready, but {len(failing)} of {len(queues)} queues: {sentence}"
+        return Status(ready=len(failing) < len(queues), sentence=sentence, queues=queues)
+
+    def _whole(self) -> str | None:
+        """Return what keeps every queue from being counted."""
+        now = self._monotonic()
+        started_at = self._commit_started_at()
+        if started_at is not None and now - started_at >= STUCK_SECONDS:
+            return (
+                f"the ledger's commit has been under way for {now - started_at:.0f} s: look at the ledger's volume, or "
+                f"its database server"
+            )
+        if (obstacle := self.first) is not None:
+            return obstacle
+        if now - self._iterated_at >= STUCK_SECONDS:
+            return f"the loop has been busy with one iteration for {now - self._iterated_at:.0f} s"
         return None
 
 

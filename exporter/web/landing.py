@@ -16,7 +16,7 @@ from exporter.web.landing_style import STYLE
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from exporter.ledger import Snapshot, TypeTotals
+    from exporter.ledger import SeriesTotals, Snapshot
     from exporter.sqs import QueueDepth
 
 DOCUMENTATION = "https://github.com/sqs-event-exporter/sqs-event-exporter/tree/main/docs"
@@ -190,7 +190,7 @@ class _Section:
         note = f"{meter}{number(snapshot.messages)} of {number(limit)} ids, {unsettled}"
         yield _tile("ledger's fill", f"{fill:.0%}", note, f"wide {kind}")
 
-    def _table(self, types: Mapping[str, TypeTotals], limit: int) -> str:
+    def _table(self, types: Mapping[str, SeriesTotals], limit: int) -> str:
         shown = largest({name: totals.count for name, totals in types.items()}, limit)
         rows = [self._row(name, types[name]) for name in shown]
         left_out = len(types) - len(shown)
@@ -201,7 +201,7 @@ class _Section:
         head = "".join(f'<th scope="col">{name}</th>' for name in heads)
         return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>{more}"
 
-    def _row(self, event_type: str, totals: TypeTotals) -> str:
+    def _row(self, event_type: str, totals: SeriesTotals) -> str:
         rate = self.history.rate(self.now, self.queue, event_type, totals.count)
         return (
             f'<tr><th scope="row"><bdi>{escape(event_type)}</bdi></th>'

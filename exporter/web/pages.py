@@ -79,7 +79,7 @@ class Site:
     expositions: Expositions
     telemetry_path: str
     healthy: Callable[[], bool]
-    ready: Callable[[], str | None]
+    ready: Callable[[], tuple[bool, str]]
     landing_pages: LandingPages
     config: WebConfig
     zero_first: ZeroFirst | None = None
@@ -147,8 +147,8 @@ class Site:
         return _sentence(503, "Not healthy: the loop has not turned for a minute.")
 
     def _ready(self) -> Answer:
-        why_not = self.ready()
-        return _sentence(200, "Ready.") if why_not is None else _sentence(503, why_not)
+        ready, sentence = self.ready()
+        return _sentence(200 if ready else 503, sentence)
 
     def _landing_page(self, request: Request) -> Answer:
         body, content_type = self.landing_pages.body(), "text/html; charset=utf-8"

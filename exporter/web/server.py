@@ -51,7 +51,7 @@ STOP_SECONDS = 0.5
 class WebServer:
     """Serves the registry, health, readiness and the landing page until `stop`.
 
-    `ready` gives None or a sentence that says why not. The hosts "" and "::" stand for all addresses of both families,
+    `ready` gives whether it is, and a sentence. The hosts "" and "::" stand for all addresses of both families,
     and the port 0 for any that is free. `zero_first` shows new series to each Prometheus as 0 once. Should the server's
     thread end by an exception, `threading.excepthook` hears of it.
     """
@@ -63,7 +63,7 @@ class WebServer:
         host: str,
         port: int,
         healthy: Callable[[], bool],
-        ready: Callable[[], str | None],
+        ready: Callable[[], tuple[bool, str]],
         page: Callable[[], LandingPage],
         telemetry_path: str = "/metrics",
         created_timestamps: bool = False,

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 TARGET = b"x-amz-target: amazonsqs."
 LENGTH = b"content-length:"
 SIGNED_AT = re.compile(rb"x-amz-date: *(\d{8}t\d{6}z)")
+QUEUE_IN_BODY = re.compile(rb'"Queue(?:Url|Name|NamePrefix)": *"(?:[^"]*/)?([^"/]*)"')
 RECEIVE_BYTES = 1 << 18
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
@@ -129,7 +130,8 @@ class Connection:
         if not server.faults:
             self._waiter = server.service.call(operation, body, self._write_in_time)
             return
-        fault = server.faults.before(operation)
+        queue = _queue_in(body)
+        fault = server.faults.before(operation, queue)
         failing = 0
         if fault is not None:
             if fault.kind == "failed_entries":
@@ -141,7 +143,7 @@ class Connection:
                 refusal.headers["Date"] = formatdate(time.time() + fault.options["seconds"], usegmt=True)
                 self._write_in_time(refusal)
                 return
-        self._waiter = server.service.call(operation, body, partial(self._deliver, operation), failing)
+        self._waiter = server.service.call(operation, body, partial(self._deliver, operation, queue), failing)
 
     def _instead(self, fault: Fault) -> None:
         if fault.kind == "reset":
@@ -151,10 +153,10 @@ class Connection:
         elif fault.kind != "black_hole":
             self._write_in_time(replacement(fault))
 
-    def _deliver(self, operation: str, answer: Answer) -> None:
+    def _deliver(self, operation: str, queue: str, answer: Answer) -> None:
         write: Callable[[Answer], None] = self._write
         delay_seconds = 0.0
-        for fault in self._server.faults.after(operation, answer):
+        for fault in self._server.faults.after(operation, queue, answer):
             if fault.kind == "delay":
                 delay_seconds += fault.options["seconds"]
             elif fault.kind == "drip":
@@ -226,6 +228,12 @@ class Connection:
         while self._unsent:
             sent = self._client.send(self._unsent)
             self._unsent = self._unsent[sent:]
+
+
+def _queue_in(body: bytes) -> str:
+    """Return the name, or the prefix of names, of the queue that a request is about; "" where it says none."""
+    found = QUEUE_IN_BODY.search(body)
+    return found[1].decode() if found else ""
 
 
 def _signed_at(head: bytes) -> float:

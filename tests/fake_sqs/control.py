@@ -56,7 +56,7 @@ class Control:
         """Put generated messages into a queue."""
         world = self._service.world
         numbers = world.messages.generate(Mix(**mix), count, world.clock.now() - age_seconds)
-        self._service.queues[queue].put(numbers)
+        self._service.queues[queue].send(numbers)
 
     def send(  # noqa: PLR0913 - all that a message can have
         self,
@@ -81,7 +81,7 @@ class Control:
         numbers = range(first, len(messages))
         for place, number in enumerate(numbers):
             messages.describe(number, ids[place] if ids else None, message_attributes, system_attributes)
-        self._service.queues[queue].put(numbers, delay_seconds)
+        self._service.queues[queue].send(numbers, delay_seconds)
         self._service.serve_waiters()
         return [messages.message_id(number) for number in numbers]
 
@@ -94,9 +94,12 @@ class Control:
         *,
         acted: bool,
         options: dict[str, Any],
+        queue: str | None,
     ) -> int:
         """Switch a fault on."""
-        return self._server.faults.switch_on(kind, operations, times, fraction, acted=acted, options=options)
+        return self._server.faults.switch_on(
+            kind, operations, times, fraction, acted=acted, options=options, queue=queue
+        )
 
     def clear(self, number: int | None) -> None:
         """Switch one fault off, or all."""
@@ -123,6 +126,26 @@ class Control:
         for connection in connections:
             connection.reset()
         return len(connections)
+
+    def queue_account(self, name: str) -> dict[str, Any]:
+        """Return the account of one queue, ready for `Account`: what was sent, and what is in it."""
+        queue = self._service.queues[name]
+        queue.tidy()
+        table = self._service.world.messages
+        numbers = [number for sent in queue.sent for number in sent]
+        types, invalid = table.totals(numbers)
+        account = Account(
+            sent=len(numbers),
+            types=types,
+            invalid=invalid,
+            handed_out=sum(table.times_handed_out[number] > 0 for number in numbers),
+            deleted=sum(table.deleted_seconds[number] > 0 for number in numbers),
+            available=queue.available,
+            in_flight=queue.in_flight,
+            delayed=queue.delayed,
+            waiting_receives=sum(waiter.queue is queue for waiter in self._service.waiters),
+        )
+        return asdict(account)
 
     def account(self) -> dict[str, Any]:
         """Return the account, ready for `Account`."""

@@ -6,6 +6,7 @@ import json
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from fake_sqs.messages import md5_of_attributes
 from fake_sqs.queues import HANDLE_PREFIX, TIMES_BITS
 from fake_sqs.requests import is_wanted
 
@@ -20,7 +21,7 @@ NOTHING = "{}"
 
 def hand_out(queue: Queue, request: ReceiveRequest) -> str:
     """Hand out what the queue has, and write the answer as wire text. Raises SqsError at the limit in flight."""
-    keys = queue.receive(request.max_number_of_messages, request.visibility_timeout)
+    keys = queue.receive(request.max_number_of_messages, request.visibility_timeout, request.receive_request_attempt_id)
     if not keys:
         return NOTHING
     messages = queue.messages
@@ -50,7 +51,8 @@ def _attributes(messages: Messages, number: int, system_names: tuple[str, ...], 
         text = f',"Attributes":{json.dumps(system)}' if system else ""
     if message_names:
         given = {k: v for k, v in messages.message_attributes(number).items() if is_wanted(k, message_names)}
-        text += f',"MessageAttributes":{json.dumps(given)}' if given else ""
+        if given:
+            text += f',"MessageAttributes":{json.dumps(given)},"MD5OfMessageAttributes":"{md5_of_attributes(given)}"'
     return text
 
 

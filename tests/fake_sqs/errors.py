@@ -14,6 +14,7 @@ QUERY_CODES = {
     "KmsNotFound": "KMS.NotFoundException",
     "KmsThrottled": "KMS.ThrottlingException",
     "MessageNotInflight": "AWS.SimpleQueueService.MessageNotInflight",
+    "MissingParameter": "MissingParameter",
     "OverLimit": "OverLimit",
     "QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue",
     "ReceiptHandleIsInvalid": "ReceiptHandleIsInvalid",

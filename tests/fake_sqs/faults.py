@@ -54,6 +54,8 @@ class Fault:
     fraction: float
     acted: bool
     options: dict[str, Any]
+    queue: str | None = None
+    """The only queue that it befalls, or, of ListQueues, the prefix; None: all."""
 
     @property
     def lies(self) -> bool:
@@ -87,6 +89,7 @@ class Faults:
         *,
         acted: bool,
         options: dict[str, Any],
+        queue: str | None = None,
     ) -> int:
         """Switch a fault on; returns the number to clear it with."""
         if kind not in KINDS:
@@ -100,7 +103,7 @@ class Faults:
             if operation not in NAMES.values():
                 raise ValueError(f"{operation!r} is no operation: there are {', '.join(NAMES.values())}")
         wanted = frozenset(operation.lower() for operation in operations)
-        fault = Fault(next(self._numbers), name, wanted, times, fraction, acted, {"called": kind, **options})
+        fault = Fault(next(self._numbers), name, wanted, times, fraction, acted, {"called": kind, **options}, queue)
         self._faults.append(fault)
         return fault.number
 
@@ -108,20 +111,21 @@ class Faults:
         """Switch off one fault, or all."""
         self._faults = [fault for fault in self._faults if number is not None and fault.number != number]
 
-    def before(self, operation: str) -> Fault | None:
+    def before(self, operation: str, queue: str) -> Fault | None:
         """Return the first fault that befalls the operation itself."""
-        return next((fault for fault in self._faults if not fault.on_answer and self._befalls(fault, operation)), None)
+        found = (fault for fault in self._faults if not fault.on_answer and self._befalls(fault, operation, queue))
+        return next(found, None)
 
-    def after(self, operation: str, answer: Answer) -> list[Fault]:
+    def after(self, operation: str, queue: str, answer: Answer) -> list[Fault]:
         """Return the faults that befall an answer. Those of receives wait for one that brings messages."""
         if operation == "receivemessage" and "Messages" not in answer.body[:20]:
             found = (fault for fault in self._faults if fault.kind == "delay")
         else:
             found = (fault for fault in self._faults if fault.on_answer)
-        return [fault for fault in found if self._befalls(fault, operation)]
+        return [fault for fault in found if self._befalls(fault, operation, queue)]
 
-    def _befalls(self, fault: Fault, operation: str) -> bool:
-        if fault.operations and operation not in fault.operations:
+    def _befalls(self, fault: Fault, operation: str, queue: str) -> bool:
+        if (fault.operations and operation not in fault.operations) or fault.queue not in {None, queue}:
             return False
         if fault.left == 0 or (fault.fraction < 1 and self.random.random() >= fault.fraction):
             return False

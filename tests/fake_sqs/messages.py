@@ -6,9 +6,11 @@ A message is known by its number. What SQS answers about a body never changes, s
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import random
+import struct
 from array import array
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +31,7 @@ class Messages:
         self._ids = bytearray()
         self._given_ids: dict[int, str] = {}
         self._bodies: list[str] = []
+        self._meanings: list[tuple[str, int] | str] = []
         self._body_of = array("I")
         self._sent_attributes: dict[int, str] = {}
         self._system_attributes: dict[int, dict[str, str]] = {}
@@ -57,6 +60,7 @@ class Messages:
         first = len(self)
         base = len(self._bodies)
         self._bodies.extend(wire_body(body.text) for body in bodies)
+        self._meanings.extend(body.meaning for body in bodies)
         if chosen is None:
             chosen = [number % len(bodies) for number in range(count)]
         self._body_of.extend(base + number for number in chosen)
@@ -152,6 +156,18 @@ class Messages:
         text = self._sent_attributes.get(number)
         return json.loads(text) if text else {}
 
+    def totals(self, numbers: Iterable[int]) -> tuple[dict[str, TypeTotals], dict[str, int]]:
+        """Return the totals of some messages: of events by type, of all others by reason."""
+        types: dict[str, TypeTotals] = {}
+        invalid: dict[str, int] = {}
+        for number in numbers:
+            meaning = self._meanings[self._body_of[number]]
+            if isinstance(meaning, str):
+                invalid[meaning] = invalid.get(meaning, 0) + 1
+            else:
+                types.setdefault(meaning[0], TypeTotals()).add(meaning[1])
+        return types, invalid
+
     def message(self, number: int) -> Message:
         """Return the account of one message."""
         wire = self.wire_body(number).encode("latin-1").decode("utf-8", "replace")
@@ -186,3 +202,19 @@ def wire_body(text: str) -> str:
     except UnicodeEncodeError:
         literal = json.dumps(text)
     return f'"MD5OfBody":"{digest}","Body":{literal}'
+
+
+def md5_of_attributes(attributes: dict[str, Any]) -> str:
+    """Return the MD5 of message attributes.
+
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html
+    """
+    encoded = b""
+    for name in sorted(attributes):
+        attribute = attributes[name]
+        is_text = attribute.get("StringValue") is not None
+        value = attribute["StringValue"].encode() if is_text else base64.b64decode(attribute["BinaryValue"])
+        for part in (name.encode(), attribute["DataType"].encode()):
+            encoded += struct.pack(">I", len(part)) + part
+        encoded += (b"\x01" if is_text else b"\x02") + struct.pack(">I", len(value)) + value
+    return hashlib.md5(encoded, usedforsecurity=False).hexdigest()

@@ -16,15 +16,17 @@ import msgspec
 
 from fake_sqs.delivery import NOTHING, hand_out
 from fake_sqs.errors import SqsError
-from fake_sqs.messages import Messages
+from fake_sqs.fifo import FifoQueue
+from fake_sqs.messages import Messages, md5_of_attributes
 from fake_sqs.queues import Behaviour, Clock, Counters, Queue, Redrive, World
 from fake_sqs.requests import (
     MAX_BATCH,
     MAX_VISIBILITY_SECONDS,
     MAX_WAIT_SECONDS,
     NOT_SQS_TEXT,
-    DeleteBatchRequest,
+    HandleBatchRequest,
     HandleRequest,
+    ListRequest,
     ReceiveRequest,
     check_batch,
     check_range,
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 
 ACCOUNT_ID = "123456789012"
 HIDE_SECONDS = 0.1
+MAX_PAGE = 1_000
+"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ListQueues.html"""
 
 
 @dataclass(slots=True)
@@ -77,6 +81,9 @@ class Service:
             "sendmessagebatch": self._send_batch,
             "deletemessage": self._delete,
             "changemessagevisibility": self._change_visibility,
+            "changemessagevisibilitybatch": self._change_visibility_batch,
+            "listdeadlettersourcequeues": self._list_sources,
+            "listqueues": self._list_queues,
         }
 
     def call(self, operation: str, body: bytes, answer: Callable[[Answer], None], failing: int = 0) -> Waiter | None:
@@ -88,7 +95,7 @@ class Service:
             if operation == "receivemessage":
                 return self._receive(msgspec.json.decode(body, type=ReceiveRequest), answer)
             if operation == "deletemessagebatch":
-                text = self._delete_batch(msgspec.json.decode(body, type=DeleteBatchRequest), failing)
+                text = self._delete_batch(msgspec.json.decode(body, type=HandleBatchRequest), failing)
             elif operation in self._simple:
                 text = json.dumps(self._simple[operation](body))
             else:
@@ -109,7 +116,8 @@ class Service:
     def create(self, name: str, attributes: dict[str, str], arn: str | None = None) -> Queue:
         """Create a queue, or change the attributes of the one there is."""
         if name not in self.queues or arn:
-            self.queues[name] = Queue(self.world, name, arn or f"arn:aws:sqs:{self._region}:{ACCOUNT_ID}:{name}")
+            made = FifoQueue if name.endswith(".fifo") else Queue
+            self.queues[name] = made(self.world, name, arn or f"arn:aws:sqs:{self._region}:{ACCOUNT_ID}:{name}")
         queue = self.queues[name]
         for key, value in attributes.items():
             if key == "VisibilityTimeout":
@@ -118,6 +126,12 @@ class Service:
                 queue.retention_seconds = float(value)
             elif key == "DelaySeconds":
                 queue.delay_seconds = float(value)
+            elif key == "ContentBasedDeduplication" and isinstance(queue, FifoQueue):
+                queue.content_based_deduplication = value == "true"
+            elif key == "KmsMasterKeyId":
+                queue.kms_key_id = value
+            elif key == "RedrivePolicy" and not value:
+                queue.redrive = None
             elif key == "RedrivePolicy":
                 policy = json.loads(value)
                 dead_letter_queue = self.create(policy["deadLetterTargetArn"].rpartition(":")[2], {})
@@ -180,7 +194,7 @@ class Service:
         answer(Answer(text))
         return None
 
-    def _delete_batch(self, request: DeleteBatchRequest, failing: int) -> str:
+    def _delete_batch(self, request: HandleBatchRequest, failing: int) -> str:
         queue = self._queue(request.queue_url)
         entries = request.entries
         check_batch([entry.id for entry in entries])
@@ -215,6 +229,43 @@ class Service:
         self.serve_waiters()
         return {}
 
+    def _change_visibility_batch(self, body: bytes) -> dict[str, Any]:
+        request = msgspec.json.decode(body, type=HandleBatchRequest)
+        queue = self._queue(request.queue_url)
+        check_batch([entry.id for entry in request.entries])
+        successful, failed = [], []
+        for entry in request.entries:
+            try:
+                check_range("VisibilityTimeout", entry.visibility_timeout, 0, MAX_VISIBILITY_SECONDS)
+                queue.change_visibility(entry.receipt_handle, entry.visibility_timeout)
+            except SqsError as error:
+                failed.append({"Id": entry.id, "SenderFault": True, "Code": error.code, "Message": error.message})
+            else:
+                successful.append({"Id": entry.id})
+        self.serve_waiters()
+        return {"Successful": successful, "Failed": failed}
+
+    def _list_queues(self, body: bytes) -> dict[str, Any]:
+        request = msgspec.json.decode(body, type=ListRequest)
+        names = [name for name in self.queues if name.startswith(request.queue_name_prefix)]
+        return self._page("QueueUrls", names, request)
+
+    def _list_sources(self, body: bytes) -> dict[str, Any]:
+        request = msgspec.json.decode(body, type=ListRequest)
+        target = self._queue(request.queue_url)
+        names = [queue.name for queue in self.queues.values() if queue.redrive and queue.redrive.queue is target]
+        return {"queueUrls": [], **self._page("queueUrls", names, request)}
+
+    def _page(self, field: str, names: list[str], request: ListRequest) -> dict[str, Any]:
+        check_range("MaxResults", request.max_results or MAX_PAGE, 1, MAX_PAGE)
+        size = min(request.max_results or MAX_PAGE, self.world.behaviour.page_size)
+        names = sorted(name for name in names if name > (request.next_token or ""))
+        page: dict[str, Any] = {field: [self.url(self.queues[name]) for name in names[:size]]} if names else {}
+        # Without MaxResults SQS gives no token, however many queues there are.
+        if request.max_results and len(names) > size:
+            page["NextToken"] = names[size - 1]
+        return page
+
     def _create_queue(self, body: bytes) -> dict[str, Any]:
         request = json.loads(body)
         return {"QueueUrl": self.url(self.create(request["QueueName"], request.get("Attributes") or {}))}
@@ -227,6 +278,7 @@ class Service:
         queue = self._queue(request["QueueUrl"])
         attributes = {
             "QueueArn": queue.arn,
+            "CreatedTimestamp": str(queue.created_seconds),
             "VisibilityTimeout": f"{queue.visibility_timeout_seconds:.0f}",
             "MessageRetentionPeriod": f"{queue.retention_seconds:.0f}",
             "DelaySeconds": f"{queue.delay_seconds:.0f}",
@@ -234,6 +286,10 @@ class Service:
             "ApproximateNumberOfMessagesNotVisible": str(queue.in_flight),
             "ApproximateNumberOfMessagesDelayed": str(queue.delayed),
         }
+        if queue.kms_key_id:
+            attributes["KmsMasterKeyId"] = queue.kms_key_id
+        if isinstance(queue, FifoQueue):
+            attributes["FifoQueue"] = "true"
         if queue.redrive:
             policy = {
                 "deadLetterTargetArn": queue.redrive.queue.arn,
@@ -245,9 +301,9 @@ class Service:
 
     def _send(self, body: bytes) -> dict[str, Any]:
         request = json.loads(body)
-        number = self._accept(self._queue(request["QueueUrl"]), request)
+        sent = self._accept(self._queue(request["QueueUrl"]), request)
         self.serve_waiters()
-        return self._sent(number)
+        return sent
 
     def _send_batch(self, body: bytes) -> dict[str, Any]:
         request = json.loads(body)
@@ -257,16 +313,20 @@ class Service:
         successful, failed = [], []
         for entry in entries:
             try:
-                successful.append({"Id": entry["Id"], **self._sent(self._accept(queue, entry))})
+                successful.append({"Id": entry["Id"], **self._accept(queue, entry)})
             except SqsError as error:
                 failed.append({"Id": entry["Id"], "SenderFault": True, "Code": error.code, "Message": error.message})
         self.serve_waiters()
         return {"Successful": successful, **({"Failed": failed} if failed else {})}
 
-    def _accept(self, queue: Queue, entry: dict[str, Any]) -> int:
+    def _accept(self, queue: Queue, entry: dict[str, Any]) -> dict[str, Any]:
         text = entry["MessageBody"]
         if not text or NOT_SQS_TEXT.search(text):
             raise SqsError("InvalidMessageContents", "Invalid characters were found in the message body.")
+        if isinstance(queue, FifoQueue):
+            first = self._first_of(queue, entry)
+            if first < len(self.world.messages):
+                return self._sent(first, entry)
         numbers = self.world.messages.add_text([text], self.world.clock.now())
         system = entry.get("MessageSystemAttributes") or {}
         self.world.messages.describe(
@@ -274,9 +334,27 @@ class Service:
             message_attributes=entry.get("MessageAttributes"),
             system_attributes={name: value["StringValue"] for name, value in system.items()},
         )
-        queue.put(numbers, entry.get("DelaySeconds"))
-        return numbers[0]
+        queue.send(numbers, entry.get("DelaySeconds"))
+        return self._sent(numbers[0], entry)
 
-    def _sent(self, number: int) -> dict[str, Any]:
+    def _first_of(self, queue: FifoQueue, entry: dict[str, Any]) -> int:
+        """Return the number of the message of which this one is a duplicate, or the number that it is to have."""
+        number = len(self.world.messages)
+        deduplication_id = entry.get("MessageDeduplicationId")
+        if deduplication_id is None and queue.content_based_deduplication:
+            deduplication_id = entry["MessageBody"]
+        for name, value in (
+            ("MessageGroupId", entry.get("MessageGroupId")),
+            ("MessageDeduplicationId", deduplication_id),
+        ):
+            if value is None:
+                raise SqsError("MissingParameter", f"The request must contain the parameter {name}.")
+        queue.group(number, entry["MessageGroupId"])
+        return queue.first_of(str(deduplication_id), number)
+
+    def _sent(self, number: int, entry: dict[str, Any]) -> dict[str, Any]:
         messages = self.world.messages
-        return {"MessageId": messages.message_id(number), "MD5OfMessageBody": messages.md5(number)}
+        sent = {"MessageId": messages.message_id(number), "MD5OfMessageBody": messages.md5(number)}
+        if entry.get("MessageAttributes"):
+            sent["MD5OfMessageAttributes"] = md5_of_attributes(entry["MessageAttributes"])
+        return sent

@@ -139,7 +139,7 @@ class FakeSqs:
         )
         return ids_sent
 
-    def fault(
+    def fault(  # noqa: PLR0913 - all that a fault can have
         self,
         kind: str,
         operation: str | Iterable[str] | None = None,
@@ -147,11 +147,13 @@ class FakeSqs:
         times: int | None = None,
         fraction: float = 1.0,
         acted: bool = False,
+        queue_name: str | None = None,
         **options: float | str | bool,
     ) -> int:
         """Switch a fault on, for the next `times` calls or until `clear`; returns its number.
 
-        Without `operation` it befalls every operation it can. `acted` lets the server do what it was asked first.
+        Without `operation` it befalls every operation it can, without `queue_name` (of ListQueues: its prefix) every
+        queue. `acted` lets the server do what it was asked first.
         On receives, faults of the answer wait for one that brings messages. The kinds, with their options:
 
         - `error` (code, status, message), `clock_skew` (seconds, code);
@@ -164,7 +166,14 @@ class FakeSqs:
         """
         operations = [operation] if isinstance(operation, str) else list(operation or ())
         number: int = self._do(
-            "fault", kind=kind, operations=operations, times=times, fraction=fraction, acted=acted, options=options
+            "fault",
+            kind=kind,
+            operations=operations,
+            times=times,
+            fraction=fraction,
+            acted=acted,
+            options=options,
+            queue=queue_name,
         )
         return number
 
@@ -204,9 +213,12 @@ class FakeSqs:
         """Make a queue unknown."""
         self._do("delete_queue", name=name or self.queue_name)
 
-    def account(self) -> Account:
-        """Return the truth, as of now."""
-        fields = self._do("account")
+    def account(self, queue_name: str | None = None) -> Account:
+        """Return the truth, as of now.
+
+        Of one queue that is what was sent to it, what became of that, and what is in it; the rest is 0.
+        """
+        fields = self._do("account") if queue_name is None else self._do("queue_account", name=queue_name)
         types = {name: TypeTotals(**totals) for name, totals in fields.pop("types").items()}
         return Account(types=types, **fields)
 

@@ -56,6 +56,10 @@ class Behaviour:
     """Receives that see only some of the messages; without a wait, perhaps none."""
     in_flight_limit: int = 120_000
     """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
+    silent_at_limit: bool = False
+    """Whether a receive at that limit is answered with nothing, as long polls and FIFO queues are, not refused."""
+    page_size: int = 1_000
+    """How many queues a page of ListQueues or ListDeadLetterSourceQueues holds at most."""
     stale_handles_delete: bool = False
     """Whether a handle still deletes after its visibility timeout, as long as no newer one was given out."""
     dead_polls_receive: bool = False
@@ -105,6 +109,10 @@ class Queue:
         self.retention_seconds = float(FOUR_DAYS_SECONDS)
         self.delay_seconds = 0.0
         self.redrive: Redrive | None = None
+        self.kms_key_id = ""
+        self.created_seconds = int(world.clock.now())
+        self.sent: list[range] = []
+        """The numbers of the messages that were sent to it; those that were redriven to it are not among them."""
         self._world = world
         self._fresh: deque[range] = deque()
         self._returned: deque[int] = deque()
@@ -143,11 +151,20 @@ class Queue:
         else:
             self._fresh.append(numbers)
 
-    def receive(self, limit: int, visibility_timeout_seconds: float | None) -> Sequence[int]:
+    def send(self, numbers: range, delay_seconds: float | None = None) -> None:
+        """Take in messages that are new."""
+        self.sent.append(numbers)
+        self.put(numbers, delay_seconds)
+
+    def receive(
+        self, limit: int, visibility_timeout_seconds: float | None, _attempt: str | None = None
+    ) -> Sequence[int]:
         """Hand out up to `limit` messages; returns the key of each delivery. Raises SqsError at the limit in flight."""
         self.tidy()
         world = self._world
         if len(self._in_flight) >= world.behaviour.in_flight_limit:
+            if world.behaviour.silent_at_limit:
+                return ()
             raise SqsError("OverLimit", "Too many messages are in flight.")
         numbers: Sequence[int] = self._take(limit)
         if not numbers:

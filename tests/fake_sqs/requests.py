@@ -24,11 +24,14 @@ NAMES = {
     name.lower(): name
     for name in (
         "ChangeMessageVisibility",
+        "ChangeMessageVisibilityBatch",
         "CreateQueue",
         "DeleteMessage",
         "DeleteMessageBatch",
         "GetQueueAttributes",
         "GetQueueUrl",
+        "ListDeadLetterSourceQueues",
+        "ListQueues",
         "ReceiveMessage",
         "SendMessage",
         "SendMessageBatch",
@@ -47,20 +50,31 @@ class ReceiveRequest(msgspec.Struct, rename="pascal"):
     attribute_names: tuple[str, ...] = ()
     message_system_attribute_names: tuple[str, ...] = ()
     message_attribute_names: tuple[str, ...] = ()
+    receive_request_attempt_id: str | None = None
 
 
-class DeleteEntry(msgspec.Struct, rename="pascal"):
-    """One entry of DeleteMessageBatch."""
+class HandleEntry(msgspec.Struct, rename="pascal"):
+    """One entry of DeleteMessageBatch or ChangeMessageVisibilityBatch."""
 
     id: str
     receipt_handle: str
+    visibility_timeout: int = 0
 
 
-class DeleteBatchRequest(msgspec.Struct, rename="pascal"):
-    """DeleteMessageBatch."""
+class HandleBatchRequest(msgspec.Struct, rename="pascal"):
+    """DeleteMessageBatch and ChangeMessageVisibilityBatch."""
 
     queue_url: str
-    entries: list[DeleteEntry]
+    entries: list[HandleEntry]
+
+
+class ListRequest(msgspec.Struct, rename="pascal"):
+    """ListQueues and ListDeadLetterSourceQueues."""
+
+    queue_name_prefix: str = ""
+    queue_url: str = ""
+    max_results: int | None = None
+    next_token: str | None = None
 
 
 class HandleRequest(msgspec.Struct, rename="pascal"):

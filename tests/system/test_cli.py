@@ -84,6 +84,10 @@ def test_each_command_has_the_flags_that_mean_something_to_it(capsys: pytest.Cap
         (["run", "--queue", "a", "--secret=hunter2"], "run has no '--secret'; see sqs-event-exporter run --help"),
         (["run", "--que", "a"], "run has no '--que'; did you mean --queue?"),
         (["demo", "--queue", "a"], "demo has no '--queue'; see sqs-event-exporter demo --help"),
+        (
+            ["run", "--queue", "a", "--log.level", "info", "--log.level", "warn"],
+            "--log.level is given 2 times, as 'info,warn': it takes one value, give it once",
+        ),
         (["run", "--queue", "a", "b"], "run has no 'b'; see sqs-event-exporter run --help"),
         (
             ["run", "--queue", "a", "--sqs.max-receives"],
@@ -112,7 +116,7 @@ def test_each_command_has_the_flags_that_mean_something_to_it(capsys: pytest.Cap
         (["peek", "--queue", "a", "--count", "0"], "--count is '0': use a whole number from 1 to 1000"),
         (
             ["run"],
-            "the queue's name or URL is missing: set --queue, SQS_QUEUE_NAME or 'queue' in --config.file",
+            "--queue is missing: set it, SQS_QUEUE_NAME or 'queue' in --config.file",
         ),
     ],
 )

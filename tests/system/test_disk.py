@@ -265,8 +265,8 @@ def test_a_ledger_from_a_newer_version_is_refused(tmp_path: Path) -> None:
     with counting(tmp_path) as (sqs, exporter):
         exporter.terminate()
         with contextlib.closing(sqlite3.connect(ledger)) as connection:
-            connection.execute("PRAGMA user_version=2")
-        assert_it_refuses_to_start(exporter, sqs, 2, "written by a newer version (schema 2, this one knows 1)")
+            connection.execute("PRAGMA user_version=3")
+        assert_it_refuses_to_start(exporter, sqs, 2, "written by a newer version (schema 3, this one knows 2)")
 
 
 @pytest.mark.parametrize("mode", [0o500, 0o600])

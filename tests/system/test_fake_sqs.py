@@ -590,6 +590,151 @@ def test_a_million_messages_are_loaded_in_seconds_and_little_memory(sqs: FakeSqs
     assert sqs.account().counted == 1_000_000
 
 
+def policy(sqs: FakeSqs, dead_letter_queue: str, times: int = 2) -> dict[str, str]:
+    """Return the attributes of a queue that gives up messages after so many receives."""
+    arn = f"{sqs.queue_arn.rpartition(':')[0]}:{dead_letter_queue}"
+    return {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": times})}
+
+
+def test_queues_are_listed_by_prefix_and_page(sqs: FakeSqs) -> None:
+    """All pages together are the queues whose names begin so; without MaxResults there is one page."""
+    names = [f"shop-{number}" for number in range(7)]
+    for name in (*names, "other"):
+        sqs.create_queue(name)
+    client = client_of(sqs)
+    urls: list[str] = []
+    token: dict[str, Any] = {}
+    for _ in range(3):
+        page = client.list_queues(QueueNamePrefix="shop-", MaxResults=3, **token)
+        urls += page["QueueUrls"]
+        token = {"NextToken": page.get("NextToken")}
+    assert [url.rpartition("/")[2] for url in urls] == names
+    assert token == {"NextToken": None}
+    assert len(client.list_queues(QueueNamePrefix="shop-")["QueueUrls"]) == 7
+    assert "QueueUrls" not in client.list_queues(QueueNamePrefix="nothing")
+
+
+def test_a_dead_letter_queue_names_its_sources(sqs: FakeSqs) -> None:
+    """All queues whose redrive policy names it; none any more when the policies are gone."""
+    dead = sqs.create_queue("dead")
+    for name in ("one", "two"):
+        sqs.create_queue(name, policy(sqs, "dead"))
+    client = client_of(sqs)
+    sqs.behave(page_size=1)
+    first = client.list_dead_letter_source_queues(QueueUrl=dead, MaxResults=10)
+    second = client.list_dead_letter_source_queues(QueueUrl=dead, MaxResults=10, NextToken=first["NextToken"])
+    assert [url.rpartition("/")[2] for url in first["queueUrls"] + second["queueUrls"]] == ["one", "two"]
+    for name in ("one", "two"):
+        sqs.create_queue(name, {"RedrivePolicy": ""})
+    assert client.list_dead_letter_source_queues(QueueUrl=dead)["queueUrls"] == []
+
+
+def test_a_batch_makes_messages_visible_again(sqs: FakeSqs) -> None:
+    """Those in flight at once; a handle that is none fails alone."""
+    sqs.send([EVENT] * 2)
+    client = client_of(sqs)
+    entries = [
+        {"Id": str(number), "ReceiptHandle": message["ReceiptHandle"], "VisibilityTimeout": 0}
+        for number, message in enumerate(receive(sqs, client))
+    ]
+    answer = client.change_message_visibility_batch(
+        QueueUrl=sqs.queue_url,
+        Entries=[*entries, {"Id": "x", "ReceiptHandle": "none", "VisibilityTimeout": 0}],  # type: ignore[list-item]
+    )
+    assert [entry["Id"] for entry in answer["Successful"]] == ["0", "1"]
+    assert [entry["Code"] for entry in answer["Failed"]] == ["ReceiptHandleIsInvalid"]
+    assert len(receive(sqs, client)) == 2
+
+
+def test_a_fifo_queue_keeps_the_order_of_groups_and_drops_duplicates(sqs: FakeSqs) -> None:
+    """A group waits while one of its messages is in flight, the other goes on; a repeated attempt gets the same."""
+    url = sqs.create_queue("orders.fifo")
+    client = client_of(sqs)
+    for number in range(4):
+        sent = [
+            client.send_message(
+                QueueUrl=url,
+                MessageBody=f"{number}",
+                MessageGroupId=f"group-{number % 2}",
+                MessageDeduplicationId=f"{number}",
+            )["MessageId"]
+            for _ in range(2)
+        ]
+        assert sent[0] == sent[1]
+    with pytest.raises(ClientError, match="MessageGroupId"):
+        client.send_message(QueueUrl=url, MessageBody="no group")
+
+    def received(most: int, attempt: str) -> list[str]:
+        answer = client.receive_message(
+            QueueUrl=url, MaxNumberOfMessages=most, ReceiveRequestAttemptId=attempt, VisibilityTimeout=30
+        )
+        return [message["Body"] for message in answer.get("Messages", [])]
+
+    assert received(1, "first") == ["0"]
+    assert received(10, "second") == ["1", "3"]
+    assert received(10, "third") == []
+    assert received(1, "first") == ["0"]
+    sqs.advance(31)
+    assert received(10, "fourth") == ["0", "1", "2", "3"]
+
+
+def test_message_attributes_come_with_their_md5(sqs: FakeSqs) -> None:
+    """Of those that are returned, by AWS's algorithm: the digest is one that another implementation published."""
+    sqs.send(
+        [EVENT],
+        message_attributes={
+            "attribName1": {"DataType": "String", "StringValue": "attribValue 1"},
+            "more": {"DataType": "Number", "StringValue": "1"},
+        },
+    )
+    client = client_of(sqs)
+    (message,) = receive(sqs, client, MessageAttributeNames=["attribName1"])
+    assert message["MD5OfMessageAttributes"] == "19e27d4e946b072f3f58da80d94fd778"
+
+
+def test_a_fault_befalls_one_queue(sqs: FakeSqs) -> None:
+    """Others, and other operations of the same, go on."""
+    other = sqs.create_queue("other")
+    client = client_of(sqs)
+    sqs.fault("error", "GetQueueAttributes", queue_name="other", code="AccessDeniedException")
+    sqs.fault("error", "ListQueues", queue_name="shop-", code="AccessDeniedException")
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.get_queue_attributes(QueueUrl=other)
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.list_queues(QueueNamePrefix="shop-")
+    client.get_queue_attributes(QueueUrl=sqs.queue_url)
+    client.receive_message(QueueUrl=other)
+    client.list_queues(QueueNamePrefix="other")
+
+
+def test_at_the_limit_in_flight_it_may_say_nothing(sqs: FakeSqs) -> None:
+    """As SQS does to long polls: messages are visible, and no receive gets one."""
+    sqs.behave(in_flight_limit=1, silent_at_limit=True)
+    sqs.send([EVENT] * 2)
+    client = client_of(sqs)
+    assert len(client.receive_message(QueueUrl=sqs.queue_url)["Messages"]) == 1
+    assert receive(sqs, client) == []
+    assert sqs.account().available == 1
+
+
+def test_each_queue_has_an_account_and_a_time_of_creation(sqs: FakeSqs) -> None:
+    """A queue that is deleted and made again is empty, has the same ARN and another time of creation."""
+    sqs.create_queue("other")
+    sqs.send([EVENT] * 3, queue_name="other")
+    sqs.send([EVENT])
+    client = client_of(sqs)
+    assert delete(sqs, client, receive(sqs, client)) == (1, 0)
+    assert (sqs.account("events").sent, sqs.account("events").deleted, sqs.account("events").remaining) == (1, 1, 0)
+    assert (sqs.account("other").sent, sqs.account("other").types["pageview"].count) == (3, 3)
+    before = client.get_queue_attributes(QueueUrl=sqs.queue_url, AttributeNames=["All"])["Attributes"]
+    sqs.advance(10)
+    sqs.delete_queue()
+    sqs.create_queue()
+    after = client.get_queue_attributes(QueueUrl=sqs.queue_url, AttributeNames=["All"])["Attributes"]
+    assert after["QueueArn"] == before["QueueArn"]
+    assert int(after["CreatedTimestamp"]) >= int(before["CreatedTimestamp"]) + 10
+
+
 def test_a_wrong_word_is_told_to_the_test(sqs: FakeSqs) -> None:
     """An unknown fault, operation or behaviour is an error that names it."""
     with pytest.raises(FakeSqsError, match="'explode' is no fault"):

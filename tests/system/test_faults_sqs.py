@@ -23,9 +23,6 @@ from outages import (
     name_of,
 )
 
-from exporter.consumer.deletions import Deletions
-from exporter.sqs.calls import Deletion
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -291,20 +288,3 @@ def test_the_worst_that_sqs_may_do_is_survived(case: Case, outcome: Callable[[Ca
 def test_a_call_that_sqs_refuses_is_tried_again_in_peace_and_told(case: Case, outcome: Callable[[Case], None]) -> None:
     """Not ready, its reason on /metrics and few calls while it lasts; afterwards all is counted once and deleted."""
     outcome(case)
-
-
-def test_entries_that_are_refused_for_twelve_hours_stop_no_receives() -> None:
-    """Whatever they pile up to: those that are no longer tried come back, and are deleted with a fresh handle."""
-    deletions = Deletions()
-    for number in range(0, 20_000, 10):
-        now = number / 1_000
-        deletions.add(Deletion(bytes(16), f"handle-{number + place}", valid_until=43_200) for place in range(10))
-        for batch in deletions.batches(now, most=100):
-            refused = [deletion for deletion in batch if deletion.receipt_handle.endswith("0")]
-            if len(refused) == len(batch):
-                assert not deletions.failed(refused, now), "it says nothing about SQS"
-                continue
-            deletions.confirmed([deletion for deletion in batch if deletion not in refused])
-            deletions.refused(refused, now)
-        assert deletions.receives(16, now) == 16
-    assert 0 < deletions.unconfirmed <= 500

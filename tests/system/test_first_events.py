@@ -21,7 +21,7 @@ import pytest
 import yaml
 from fake_sqs import FakeSqs
 from programs import path_of
-from test_prometheus import WAIT_SECONDS, Prometheus, free_port
+from prometheus_server import WAIT_SECONDS, Prometheus, free_port
 from test_web import has_ipv6
 
 if TYPE_CHECKING:

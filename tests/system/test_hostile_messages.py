@@ -22,7 +22,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from programs import path_of
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
-from test_prometheus import prometheus
+from prometheus_server import prometheus
 
 from exporter.events.event import MAX_BODY_BYTES, NANO, Event
 
@@ -60,7 +60,7 @@ def send(sqs: FakeSqs, outcomes: list[tuple[bytes, Event | str]], expected: Expe
         sqs.send(raw=list(chain.from_iterable((literal(body), literal(NEIGHBOUR)) for body, _ in some)))
         for _, outcome in some:
             expected.add(outcome)
-            expected.add(Event("neighbour", NANO // 10, None))
+            expected.add(Event(("neighbour",), NANO // 10, None))
 
 
 def log_is_sound(exporter: ExporterProcess) -> None:
@@ -120,7 +120,7 @@ def test_every_parser_reads_what_the_corpus_leaves_behind(
     samples = [sample for family in families for sample in family.samples]
     counts = {sample.labels["type"]: sample.value for sample in samples if sample.name == "sqs_events_total"}
     assert {name for name, count in counts.items() if count} == expected.types.keys()
-    with prometheus(tmp_path, exporter.port) as server:
+    with prometheus(tmp_path, [exporter.port]) as server:
         for name, (count, _, _) in expected.types.items():
             server.wait_until(f"sum(sqs_events_total{{type={json.dumps(name, ensure_ascii=False)}}})", count)
 

@@ -9,25 +9,26 @@ from hashlib import md5
 from typing import TYPE_CHECKING
 
 import pytest
-from calling import DELETIONS, answers, messages, receive, target
+from calling import DELETIONS, QUEUE, answers, messages, receive, target
 from scripted_server import PATIENCE_SECONDS, reset, response, scripted_server
 
-from exporter.sqs.calls import Calls, Deleted, Received
-from exporter.sqs.response_memory import RESPONSE_MEMORY_BYTES
+from exporter.sqs.answers import Deleted, Received
+from exporter.sqs.client import Client
+from exporter.sqs.http import RESPONSE_MEMORY_BYTES
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-    from exporter.sqs.calls import Answer
+    from exporter.sqs.answers import Answer
 
 MIB = 1 << 20
 
 
 @pytest.fixture
-def calls() -> Iterator[Calls]:
-    """Return calls with their usual bounds."""
-    made = Calls(max_connections=64)
+def client() -> Iterator[Client]:
+    """Return a client with its usual bounds."""
+    made = Client(max_connections=64)
     yield made
     made.close()
 
@@ -55,43 +56,43 @@ class Halves:
         assert self.go_on.wait(PATIENCE_SECONDS)
         connection.sendall(self._data[RESPONSE_MEMORY_BYTES + MIB :])
 
-    def takes_the_room(self, calls: Calls) -> None:
+    def takes_the_room(self, client: Client) -> None:
         """Wait until the first half is there."""
         while not self._sent.is_set():
-            assert calls.wait(0.05) == []
-        assert calls.wait(0.05) == []
+            assert client.wait(0.05) == []
+        assert client.wait(0.05) == []
 
 
-def test_more_than_there_is_room_for_arrives_one_after_the_other(calls: Calls) -> None:
+def test_more_than_there_is_room_for_arrives_one_after_the_other(client: Client) -> None:
     """Eight answers of 20 MiB in flight: no wait brings more than what fits and one that was let through."""
     with scripted_server(large(20)) as server:
         for _ in range(8):
-            receive(calls, target(server))
+            receive(client, target(server))
         came: list[int] = []
         while sum(came) < 8:
-            brought = calls.wait(PATIENCE_SECONDS)
+            brought = client.wait(PATIENCE_SECONDS)
             assert brought
             assert all(isinstance(answer, Received) for answer in brought)
             came.append(len(brought))
         assert max(came) <= 3
 
 
-def test_small_answers_do_not_wait_for_large_ones(calls: Calls) -> None:
+def test_small_answers_do_not_wait_for_large_ones(client: Client) -> None:
     """With the room taken by an answer that has stopped, messages of ordinary size and deletes come as always."""
     halves = Halves()
     confirmed = {"Successful": [{"Id": str(number)} for number in range(10)], "Failed": []}
     with scripted_server(halves, messages(10), confirmed) as server:
-        receive(calls, target(server))
-        halves.takes_the_room(calls)
-        receive(calls, target(server))
-        assert isinstance(answers(calls)[0], Received)
-        calls.delete(target(server), DELETIONS)
-        assert isinstance(answers(calls)[0], Deleted)
+        receive(client, target(server))
+        halves.takes_the_room(client)
+        receive(client, target(server))
+        assert isinstance(answers(client)[0], Received)
+        client.delete(QUEUE, target(server), DELETIONS)
+        assert isinstance(answers(client)[0], Deleted)
         halves.go_on.set()
-        assert isinstance(answers(calls)[0], Received)
+        assert isinstance(answers(client)[0], Received)
 
 
-def test_a_connection_that_breaks_while_its_answer_waits_for_room_does_no_harm(calls: Calls) -> None:
+def test_a_connection_that_breaks_while_its_answer_waits_for_room_does_no_harm(client: Client) -> None:
     """Neither does it keep the loop busy nor take any room: what was sent after it arrives."""
     halves = Halves()
 
@@ -100,17 +101,17 @@ def test_a_connection_that_breaks_while_its_answer_waits_for_room_does_no_harm(c
         reset(connection)
 
     with scripted_server(halves, broken, large(20)) as server:
-        receive(calls, target(server))
-        halves.takes_the_room(calls)
-        receive(calls, target(server))
+        receive(client, target(server))
+        halves.takes_the_room(client)
+        receive(client, target(server))
         before = time.thread_time()
-        assert calls.wait(0.5) == []
+        assert client.wait(0.5) == []
         assert time.thread_time() - before < 0.25
-        receive(calls, target(server))
-        assert calls.wait(0.1) == []
+        receive(client, target(server))
+        assert client.wait(0.1) == []
         halves.go_on.set()
         came: list[Answer] = []
         while len(came) < 3:
-            came += (brought := calls.wait(PATIENCE_SECONDS))
+            came += (brought := client.wait(PATIENCE_SECONDS))
             assert brought
         assert sorted(type(answer).__name__ for answer in came) == ["Failed", "Received", "Received"]

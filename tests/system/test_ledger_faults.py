@@ -16,17 +16,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from one_queue import QUEUE, OneQueue
 
 from exporter.errors import LedgerError
 from exporter.events.event import Event
-from exporter.ledger import ERROR_REASONS, Delivery, QueueIdentity, Snapshot, failpoint
+from exporter.ledger import ERROR_REASONS, Delivery, Snapshot, failpoint
 from exporter.ledger.sqlite.ledger import SqliteLedger
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 SOAK = os.environ.get("HYPOTHESIS_PROFILE") == "soak"
-QUEUE = QueueIdentity("orders", "arn:aws:sqs:eu-central-1:123456789012:orders", 30, 86_400)
 NOBODY = 65_534
 
 CHILD = """
@@ -34,19 +34,18 @@ import os, resource, sys
 from exporter.ledger import failpoint
 from exporter.errors import LedgerError
 from exporter.events.event import Event
-from exporter.ledger import Delivery, QueueIdentity
+from exporter.ledger import Delivery
 from exporter.ledger.sqlite.ledger import SqliteLedger
-
-QUEUE = QueueIdentity("orders", "arn:aws:sqs:eu-central-1:123456789012:orders", 30, 86_400)
+from one_queue import QUEUE, OneQueue
 
 def turn(size):
-    return [Delivery(os.urandom(16), Event("purchase", 10**7, 1.0)) for _ in range(size)]
+    return [Delivery(os.urandom(16), Event(("purchase",), 10**7, 1.0)) for _ in range(size)]
 
 def say(text):
     print(text, flush=True)
 
 def opened(path, **settings):
-    ledger = SqliteLedger(path, queue_name="orders", **settings)
+    ledger = OneQueue(SqliteLedger(path, **settings))
     ledger.bind(QUEUE)
     return ledger
 
@@ -60,19 +59,19 @@ def child(program: str, path: Path, **environment: str) -> subprocess.Popen[str]
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        env={**os.environ, **environment},
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent), **environment},
     )
 
 
 def message(number: int) -> Delivery:
     """Make the message of that number."""
-    return Delivery(number.to_bytes(16, "big"), Event(f"type-{number % 7}", number * 10**6, float(number)))
+    return Delivery(number.to_bytes(16, "big"), Event((f"type-{number % 7}",), number * 10**6, float(number)))
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[SqliteLedger]:
+def opened(path: Path) -> Iterator[OneQueue]:
     """Open a ledger, tied to its queue."""
-    ledger = SqliteLedger(str(path), queue_name="orders", lock_timeout_seconds=0.1)
+    ledger = OneQueue(SqliteLedger(str(path), lock_timeout_seconds=0.1))
     with contextlib.closing(ledger):
         ledger.bind(QUEUE)
         yield ledger
@@ -81,7 +80,7 @@ def opened(path: Path) -> Iterator[SqliteLedger]:
 def refused(path: Path) -> LedgerError:
     """Open what can't be opened; returns why."""
     with pytest.raises(LedgerError) as caught:
-        SqliteLedger(str(path), queue_name="orders", lock_timeout_seconds=0.1)
+        SqliteLedger(str(path), lock_timeout_seconds=0.1)
     sentence = str(caught.value)
     assert str(path) in sentence
     assert "\n" not in sentence
@@ -167,10 +166,10 @@ def test_a_missing_directory_is_refused(path: Path) -> None:
 def test_a_newer_schema_is_refused(full_of_history: Path) -> None:
     """A ledger of a later version is left as it is."""
     with contextlib.closing(sqlite3.connect(full_of_history)) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute("PRAGMA user_version=3")
     error = refused(full_of_history)
     assert error.reason == "newer_schema"
-    assert "schema 2" in str(error)
+    assert "schema 3" in str(error)
 
 
 @contextlib.contextmanager
@@ -242,7 +241,7 @@ def test_a_ledger_waits_for_the_process_before(path: Path) -> None:
     with child(program, path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
-        SqliteLedger(str(path), queue_name="orders", lock_timeout_seconds=20).close()
+        SqliteLedger(str(path), lock_timeout_seconds=20).close()
 
 
 def test_two_processes_that_make_it_share_one(path: Path) -> None:
@@ -550,7 +549,7 @@ def test_a_path_that_cant_be_looked_at_is_a_sentence(
     with monkeypatch.context() as patched:
         patched.setattr(call, fail)
         with contextlib.suppress(LedgerError):
-            SqliteLedger(str(full_of_history), queue_name="orders").close()
+            SqliteLedger(str(full_of_history)).close()
         failing = False
         with opened(full_of_history) as ledger:
             failing = True
@@ -561,7 +560,7 @@ def test_a_path_that_cant_be_looked_at_is_a_sentence(
                 with pytest.raises(LedgerError, match=os.strerror(number)):
                     ledger.reopen()
                 with pytest.raises(LedgerError, match=os.strerror(number)):
-                    SqliteLedger(str(full_of_history), queue_name="orders")
+                    SqliteLedger(str(full_of_history))
             else:
                 with contextlib.suppress(LedgerError):
                     ledger.reopen()

@@ -8,10 +8,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from calling import DELETIONS, Clock, answers, failure, messages, receive, target
+from calling import DELETIONS, QUEUE, Clock, answers, failure, messages, receive, target
 from scripted_server import PATIENCE_SECONDS, half_close, hang_up, reset, response, say_nothing, scripted_server
 
-from exporter.sqs.calls import Calls, Deleted, Failed, Received
+from exporter.sqs.answers import Deleted, Failed, Received
+from exporter.sqs.client import Client
 
 if TYPE_CHECKING:
     import socket
@@ -19,9 +20,9 @@ if TYPE_CHECKING:
 
 
 @pytest.fixture
-def calls() -> Iterator[Calls]:
-    """Return calls with their usual bounds."""
-    made = Calls(max_connections=64)
+def client() -> Iterator[Client]:
+    """Return a client with its usual bounds."""
+    made = Client(max_connections=64)
     yield made
     made.close()
 
@@ -59,24 +60,24 @@ LIES: list[tuple[str, Any, str]] = [
 
 @pytest.mark.parametrize(("lie", "reason"), [lie[1:] for lie in LIES], ids=[lie[0] for lie in LIES])
 @pytest.mark.parametrize("operation", ["receive", "delete"])
-def test_an_answer_that_lies_fails_with_its_reason(calls: Calls, operation: str, lie: Any, reason: str) -> None:  # noqa: ANN401 - any answer
+def test_an_answer_that_lies_fails_with_its_reason(client: Client, operation: str, lie: Any, reason: str) -> None:  # noqa: ANN401 - any answer
     """It neither brings nor confirms anything, is asked for no second time, and the next call works."""
     honest: dict[str, Any] = messages(1) if operation == "receive" else {"Successful": [{"Id": "0"}]}
 
     def call() -> None:
         if operation == "receive":
-            receive(calls, target(server))
+            receive(client, target(server))
         else:
-            calls.delete(target(server), DELETIONS[:1])
+            client.delete(QUEUE, target(server), DELETIONS[:1])
 
     with scripted_server(lie, honest) as server:
         call()
-        failed = failure(calls)
+        failed = failure(client)
         assert (failed.operation, failed.reason) == (operation, reason)
         assert failed.deletions == (() if operation == "receive" else DELETIONS[:1])
         assert len(server.requests) == 1
         call()
-        assert isinstance(answers(calls)[0], Received | Deleted)
+        assert isinstance(answers(client)[0], Received | Deleted)
 
 
 def endless(connection: socket.socket) -> None:
@@ -87,13 +88,13 @@ def endless(connection: socket.socket) -> None:
         connection.sendall(chunk)
 
 
-def test_an_answer_without_end_is_dropped_while_it_arrives(calls: Calls) -> None:
+def test_an_answer_without_end_is_dropped_while_it_arrives(client: Client) -> None:
     """After 64 MiB, not after a deadline."""
     with scripted_server(endless, messages(1)) as server:
-        receive(calls, target(server))
-        assert failure(calls).reason == "too_large"
-        receive(calls, target(server))
-        assert isinstance(answers(calls)[0], Received)
+        receive(client, target(server))
+        assert failure(client).reason == "too_large"
+        receive(client, target(server))
+        assert isinstance(answers(client)[0], Received)
 
 
 def drip(connection: socket.socket) -> None:
@@ -106,30 +107,30 @@ def drip(connection: socket.socket) -> None:
 @pytest.mark.parametrize("slow", [say_nothing, drip])
 def test_a_call_has_a_bound_on_its_whole_length(slow: Callable[[socket.socket], None]) -> None:
     """Late ones are dropped with their connection, never read on; a call that is in time is left alone."""
-    calls = Calls(max_connections=8, receive_grace_seconds=0.3, delete_seconds=0.2)
+    client = Client(max_connections=8, receive_grace_seconds=0.3, batch_seconds=0.2)
     with scripted_server(slow, slow, say_nothing, messages(1)) as server:
         began = time.monotonic()
-        receive(calls, target(server))
-        calls.delete(target(server), DELETIONS)
-        receive(calls, target(server), wait_seconds=20)
-        deleted, received = answers(calls, 2)
+        receive(client, target(server))
+        client.delete(QUEUE, target(server), DELETIONS)
+        receive(client, target(server), wait_seconds=20)
+        deleted, received = answers(client, 2)
         assert isinstance(deleted, Failed)
         assert isinstance(received, Failed)
         assert (deleted.operation, deleted.reason, deleted.deletions) == ("delete", "timeout", DELETIONS)
         assert (received.operation, received.reason) == ("receive", "timeout")
         assert 0.3 <= time.monotonic() - began < 2
-        assert (calls.receives_in_flight, calls.deletes_in_flight) == (1, 0)
+        assert (client.receives_in_flight(), client.deletes_in_flight()) == (1, 0)
         server.wait_for(lambda it: len(it.closed) >= 2)
-        receive(calls, target(server))
-        assert isinstance(answers(calls)[0], Received)
+        receive(client, target(server))
+        assert isinstance(answers(client)[0], Received)
         assert server.connections == 4
-        calls.close()
+        client.close()
 
 
 def test_an_answer_that_arrived_while_nobody_looked_is_taken() -> None:
     """A loop that was held up beyond the deadline loses no answer that came before."""
     clock = Clock()
-    calls = Calls(max_connections=2, monotonic=clock)
+    client = Client(max_connections=2, monotonic=clock)
     go, sent = threading.Event(), threading.Event()
 
     def answer(connection: socket.socket) -> None:
@@ -138,18 +139,18 @@ def test_an_answer_that_arrived_while_nobody_looked_is_taken() -> None:
         sent.set()
 
     with scripted_server(messages(1), answer) as server:
-        receive(calls, target(server))
-        answers(calls)
-        receive(calls, target(server))
-        assert calls.wait(0) == []
+        receive(client, target(server))
+        answers(client)
+        receive(client, target(server))
+        assert client.wait(0) == []
         server.wait_for(lambda it: len(it.requests) == 2)
         go.set()
         assert sent.wait(PATIENCE_SECONDS)
         clock.seconds += 3_600
-        (answered,) = calls.wait(0)
+        (answered,) = client.wait(0)
         assert isinstance(answered, Received)
         assert len(answered.messages) == 10
-        calls.close()
+        client.close()
 
 
 @pytest.mark.parametrize(
@@ -162,16 +163,16 @@ def test_an_empty_answer_long_before_the_wait_is_over_is_a_failure(
 ) -> None:
     """Nobody should ask again at once, for ever."""
     clock = Clock()
-    calls = Calls(max_connections=2, monotonic=clock)
+    client = Client(max_connections=2, monotonic=clock)
 
     def answer(connection: socket.socket) -> None:
         clock.seconds += took_seconds
         connection.sendall(response({}))
 
     with scripted_server(answer) as server:
-        receive(calls, target(server), wait_seconds=wait_seconds)
-        (answered,) = answers(calls)
-        calls.close()
+        receive(client, target(server), wait_seconds=wait_seconds)
+        (answered,) = answers(client)
+        client.close()
     if early:
         assert isinstance(answered, Failed)
         assert answered.reason == "empty_early"

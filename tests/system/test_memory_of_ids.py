@@ -26,7 +26,7 @@ AN_HOUR_AND_A_BIT = """
 import json, os, random, sys
 from pathlib import Path
 from exporter.events.event import Event
-from exporter.ledger import Delivery, QueueIdentity
+from exporter.ledger import Delivery, QueueBatch, QueueIdentity
 from exporter.ledger.sqlite.ledger import SqliteLedger
 
 def resident_bytes():
@@ -34,19 +34,20 @@ def resident_bytes():
 
 path, per_commit, minutes = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 now = 1_700_000_000.0
-ledger = SqliteLedger(path, queue_name="orders", wall_clock=lambda: now, monotonic=lambda: now)
+ledger = SqliteLedger(path, wall_clock=lambda: now, monotonic=lambda: now)
 ledger.bind(QueueIdentity("orders", "arn:aws:sqs:eu-central-1:123456789012:orders", 30, 345_600))
-event, bytes_of = Event("purchase", 12_550_000_000, 5.0), random.Random(1).randbytes
+event, bytes_of = Event(("purchase",), 12_550_000_000, 5.0), random.Random(1).randbytes
 before = resident_bytes()
 most = [0, 0, 0]
 for commit in range(minutes * 60 * 100 // per_commit):
     deliveries = [Delivery(bytes_of(16), event) for _ in range(per_commit)]
-    ledger.record(deliveries, {})
-    ledger.settle(delivery.message_id for delivery in deliveries)
-    ledger.advance(per_commit / 100)
+    ledger.submit({"orders": QueueBatch(deliveries)})
+    assert ledger.completed().error is None
+    ledger.settle("orders", [delivery.message_id for delivery in deliveries])
+    ledger.advance("orders", per_commit / 100)
     now += per_commit / 100
     if commit % 500 == 0:
-        sizes = (Path(path).stat().st_size, Path(f"{path}-wal").stat().st_size, ledger.snapshot.messages)
+        sizes = (Path(path).stat().st_size, Path(f"{path}-wal").stat().st_size, ledger.snapshots["orders"].messages)
         most = [max(pair) for pair in zip(most, sizes)]
 after = resident_bytes()
 ledger.close()

@@ -7,7 +7,13 @@ from pathlib import Path
 import pytest
 from exporter_process import ExporterProcess
 from fake_sqs import Account, FakeSqs
-from opentelemetry.semconv._incubating.attributes import messaging_attributes
+from opentelemetry.semconv._incubating.attributes import (
+    aws_attributes,
+    cloud_attributes,
+    messaging_attributes,
+    process_attributes,
+    vcs_attributes,
+)
 from opentelemetry.semconv._incubating.metrics import messaging_metrics
 from opentelemetry.semconv.attributes import error_attributes, server_attributes, service_attributes
 from otlp_receiver import OtlpReceiver, Pushed
@@ -15,14 +21,18 @@ from otlp_receiver import OtlpReceiver, Pushed
 from exporter.telemetry.otlp import names
 
 SOURCES = (
+    aws_attributes,
+    cloud_attributes,
     messaging_attributes,
+    process_attributes,
+    vcs_attributes,
     messaging_metrics,
     error_attributes,
     server_attributes,
     service_attributes,
 )
 CONVENTIONS = {value for source in SOURCES for value in vars(source).values() if isinstance(value, str)}
-GUIDE = Path(__file__).resolve().parents[2] / "docs" / "opentelemetry.md"
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 AT_ONCE = ("--shutdown.timeout", "0s")
 """Nobody waits for an empty long poll."""
 EVENT = '{"type": "purchase", "value": 12.55, "occurred_at": "2020-10-06 10:02:05"}'
@@ -37,6 +47,12 @@ def totals(push: Pushed, name: str) -> dict[str, float]:
     """Return a sum by event type, of those that have events."""
     counts = push.points("sqs.events", names.EVENT_TYPE)
     return {kind: value for kind, (value, _) in push.points(name, names.EVENT_TYPE).items() if counts[kind][0]}
+
+
+def ledger_of(exporter: ExporterProcess) -> str:
+    """Return the ledger's name, as /metrics has it."""
+    (name,) = exporter.scrape().by("sqs_exporter_ledger_max_messages", "ledger")
+    return name
 
 
 def starts(push: Pushed) -> dict[str, int]:
@@ -128,15 +144,19 @@ def test_names_units_and_attributes_are_those_of_the_conventions(tmp_path: Path)
     }
     assert operations == {("receive",), ("receive", "server"), ("delete",)}
     assert push.resource[names.SERVICE_NAME] == "sqs-event-exporter"
-    guide = GUIDE.read_text(encoding="utf-8")
+    assert push.resources["sqs.exporter.ready"] == push.resources[names.OPERATION_DURATION]
+    ids = [push.resources[name][names.SERVICE_INSTANCE_ID] for name in ("sqs.events", "sqs.exporter.ready")]
+    assert ids[0] != ids[1]
+    guide = "".join((DOCS / name).read_text(encoding="utf-8") for name in ("opentelemetry.md", "metrics.md"))
     assert not [name for name in push.metrics.keys() | push.attribute_names() if f"`{name}`" not in guide]
     assert {names.SERVICE_NAME, names.SERVICE_VERSION, names.SERVICE_INSTANCE_ID} <= push.resource.keys() & CONVENTIONS
 
 
 def test_the_constants_are_the_conventions() -> None:
     """The copies are true; their Python package moves names about between versions."""
-    own = {names.EVENT_TYPE, names.QUEUE_STATE, names.DEAD_LETTER_QUEUE, names.SCHEMA_URL, names.AWS_SQS}
-    copied = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)} - own
+    own = {names.SCHEMA_URL, names.AWS_SQS}
+    values = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str)} - own
+    copied = {value for value in values if not value.startswith("sqs.")}
     assert copied <= CONVENTIONS
     assert messaging_attributes.MessagingSystemValues.AWS_SQS.value == names.AWS_SQS
     assert set(names.OPERATION_TYPES.values()) <= {
@@ -164,13 +184,17 @@ def test_the_standard_variables_are_honoured(tmp_path: Path) -> None:
         }
         with ExporterProcess(sqs.environment | variables, tmp_path / "ledger.db", *AT_ONCE) as exporter:
             push = receiver.wait_for_push(lambda push: counted(push) == 3 and names.PROCESS_DURATION in push.metrics)
+            ledger = ledger_of(exporter)
             exporter.terminate()
     assert receiver.paths == {"/otlp/metrics"}
     assert receiver.headers[0]["x-scope-orgid"] == "shop"
     assert receiver.headers[0]["authorization"] == "Basic c2VjcmV0"
     assert receiver.headers[0]["content-encoding"] == "gzip"
     assert push.resource["deployment.environment.name"] == "test"
-    assert (push.resource[names.SERVICE_NAME], push.resource[names.SERVICE_INSTANCE_ID]) == ("counting", "a-1")
+    health = push.resources["sqs.exporter.ready"]
+    assert (health[names.SERVICE_NAME], health[names.SERVICE_INSTANCE_ID]) == ("counting", "a-1")
+    assert push.resource[names.SERVICE_NAME] == "counting"
+    assert push.resource[names.SERVICE_INSTANCE_ID] == ledger
     assert push.metrics[names.CONSUMED_MESSAGES].sum.aggregation_temporality == 2
     assert push.metrics[names.PROCESS_DURATION].histogram.data_points[0].count > 0
     assert not receiver.spans

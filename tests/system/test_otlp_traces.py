@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from exporter_process import PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
-from opentelemetry.semconv._incubating.attributes import messaging_attributes
+from opentelemetry.semconv._incubating.attributes import aws_attributes, messaging_attributes
 from opentelemetry.semconv.attributes import error_attributes, server_attributes
 from otlp_receiver import OtlpReceiver, attributes_of
 
@@ -18,7 +18,7 @@ from exporter.telemetry.otlp import names
 if TYPE_CHECKING:
     from pathlib import Path
 
-SOURCES = (messaging_attributes, error_attributes, server_attributes)
+SOURCES = (aws_attributes, messaging_attributes, error_attributes, server_attributes)
 CONVENTIONS = {value for source in SOURCES for value in vars(source).values() if isinstance(value, str)}
 EVENT = '{"type": "purchase", "value": 12.55, "occurred_at": "2020-10-06 10:02:05"}'
 AT_ONCE = ("--shutdown.timeout", "0s")
@@ -67,7 +67,11 @@ def test_a_batch_is_one_span_that_links_to_its_receive_and_to_each_producer(tmp_
         assert span.start_time_unix_nano < span.end_time_unix_nano
     assert receive.end_time_unix_nano <= process.start_time_unix_nano + 1_000_000
     assert process.end_time_unix_nano <= delete.end_time_unix_nano
-    assert attributes_of(receive.attributes)[names.SERVER_PORT] == sqs.port
+    for span in (receive, delete):
+        attributes = attributes_of(span.attributes)
+        assert attributes[names.SERVER_PORT] == sqs.port
+        assert str(attributes[names.QUEUE_URL]).endswith("/events")
+        assert attributes[names.REQUEST_ID]
 
 
 def test_a_flood_of_messages_does_not_become_a_flood_of_spans(tmp_path: Path) -> None:

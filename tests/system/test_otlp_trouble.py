@@ -73,6 +73,20 @@ def test_a_collector_that_comes_back_gets_all_that_it_missed(tmp_path: Path) -> 
             }
 
 
+def test_pushes_that_fail_are_counted_by_signal(tmp_path: Path) -> None:
+    """An alert sees what the collector refuses; what is not pushed at all has no series."""
+    failures = "sqs_exporter_otlp_push_failures_total"
+    with OtlpReceiver(status=404) as receiver, FakeSqs() as sqs:
+        sqs.load(20, seed=3)
+        with ExporterProcess(sqs.environment | receiver.environment, tmp_path / "ledger.db") as exporter:
+            exporter.wait_for(lambda scrape: all(scrape.total(failures, signal=s) >= 1 for s in ("metrics", "traces")))
+        only_metrics = receiver.environment | {"OTEL_TRACES_EXPORTER": "none"}
+        with ExporterProcess(sqs.environment | only_metrics, tmp_path / "ledger.db") as exporter:
+            assert exporter.scrape().by(failures, "signal").keys() == {"metrics"}
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db") as exporter:
+            assert not exporter.scrape().by(failures, "signal")
+
+
 def test_nothing_is_loaded_and_nothing_pushed_where_nothing_is_asked_for(tmp_path: Path) -> None:
     """A run without OpenTelemetry's variables does not import it, nor does one that has it switched off."""
     program = (

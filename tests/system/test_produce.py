@@ -17,7 +17,7 @@ from moto.server import ThreadedMotoServer
 from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 
 from exporter.errors import InvalidEvent, QueueUnavailableError
-from exporter.events.event import NANO, parse
+from exporter.events.event import NANO, EventMapping, EventParser
 from exporter.events.event import REASONS as EVENT_REASONS
 from exporter.producer.produce import Account, produce
 from exporter.producer.sample import OLD_SECONDS, REASONS, messages
@@ -34,6 +34,7 @@ AWS_SETTINGS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
     "no_proxy": "*",
 }
+PARSE = EventParser(EventMapping()).parse
 PROGRAM = (
     "from exporter.producer.produce import run; run('events', rate=200.0, invalid_fraction=0.2, duplicate_fraction=0.1)"
 )
@@ -102,7 +103,7 @@ def account_of(bodies: Iterable[str]) -> dict[str, Any]:
     for body in bodies:
         account.messages += 1
         try:
-            event = parse(body.encode(), now_seconds=time.time())
+            event = PARSE(body.encode(), sent_at_seconds=None, now_seconds=time.time())
         except InvalidEvent as error:
             account.invalid[error.reason] += 1
         else:
@@ -179,11 +180,11 @@ def test_every_message_is_what_the_exporter_finds_it_to_be() -> None:
     for message in (next(sample) for _ in range(2000)):
         if message.reason is not None:
             with pytest.raises(InvalidEvent) as raised:
-                parse(message.body.encode(), now_seconds=now)
+                PARSE(message.body.encode(), sent_at_seconds=None, now_seconds=now)
             assert raised.value.reason == message.reason
             seen.add(message.reason)
             continue
-        event = parse(message.body.encode(), now_seconds=now)
+        event = PARSE(message.body.encode(), sent_at_seconds=None, now_seconds=now)
         assert (event.type, event.value_nano) == (message.type, message.value_nano)
         assert event.occurred_at_seconds is not None
         ages.add(now - event.occurred_at_seconds)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,7 +20,7 @@ import pytest
 import yaml
 
 from exporter.producer.sample import TYPES
-from exporter.settings import Settings
+from exporter.settings import LedgerSettings, Settings
 from exporter.settings.setting import VARIABLE_PREFIX, setting_fields
 
 if TYPE_CHECKING:
@@ -128,19 +130,70 @@ def test_the_build_context_is_small_and_holds_what_the_build_copies() -> None:
                 assert any((ROOT / source).is_relative_to(path) for path in admitted)
 
 
+def test_what_the_image_runs_is_compiled_beforehand() -> None:
+    """A restart compiles nothing: dependencies, standard library and exporter have bytecode that is never checked."""
+    compiled = re.findall(r"-m compileall -q --invalidation-mode unchecked-hash", DOCKERFILE)
+    assert len(compiled) == 3
+    assert "COPY --from=dependencies /bytecode /" in DOCKERFILE
+
+
+def test_base_images_have_an_exact_version() -> None:
+    """What is built today is built tomorrow: version and distribution of the base are named."""
+    assert step("ARG")[0].startswith("BASE_IMAGE=python:")
+    assert re.fullmatch(r"BASE_IMAGE=python:3\.\d+\.\d+-slim-\w+(@sha256:[0-9a-f]{64})?", step("ARG")[0])
+    assert set(step("FROM")) <= {"${BASE_IMAGE} AS dependencies", "dependencies AS project", "${BASE_IMAGE}"}
+
+
+def test_make_pin_images_adds_the_digest_of_each_tag(tmp_path: Path) -> None:
+    """Each image of compose file and Dockerfile gets what its registry says, again when it says something else."""
+    for name in ("docker-compose.yml", "Dockerfile", "compose/pin_images.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    docker = tmp_path / "docker"
+    for digit in "ab":
+        docker.write_text(f"#!/bin/sh\necho sha256:{digit * 64}\n")
+        docker.chmod(0o755)
+        environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+        program = [sys.executable, str(tmp_path / "compose" / "pin_images.py")]
+        subprocess.run(program, check=True, capture_output=True, env=environment)
+        services = yaml.safe_load((tmp_path / "docker-compose.yml").read_text())["services"]
+        for name, service in services.items():
+            plain = SERVICES[name]["image"].partition("@")[0]
+            assert service["image"] == (plain if plain.endswith(":local") else f"{plain}@sha256:{digit * 64}")
+        assert f"-slim-trixie@sha256:{digit * 64}\n" in (tmp_path / "Dockerfile").read_text()
+
+
+def test_make_pin_images_changes_nothing_where_a_registry_is_silent(tmp_path: Path) -> None:
+    """Without a network there is a sentence and no half-pinned file."""
+    for name in ("docker-compose.yml", "Dockerfile", "compose/pin_images.py"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy(ROOT / name, tmp_path / name)
+    docker = tmp_path / "docker"
+    docker.write_text("#!/bin/sh\necho no such host >&2\nexit 1\n")
+    docker.chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    program = [sys.executable, str(tmp_path / "compose" / "pin_images.py")]
+    done = subprocess.run(program, check=False, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("its registry does not say which digest it has (no such host).")
+    for name in ("docker-compose.yml", "Dockerfile"):
+        assert (tmp_path / name).read_text() == (ROOT / name).read_text()
+
+
 @pytest.mark.parametrize("name", SERVICES)
 def test_every_service_is_pinned_hardened_bounded_and_watched(name: str) -> None:
     """Nothing runs with more rights than it needs, listens beyond this machine, or fills the disk with logs."""
     service = SERVICES[name]
-    image, _, tag = service["image"].rpartition(":")
-    assert image
-    assert tag not in {"", "latest"}
+    image = service["image"].partition("@")[0]
+    assert re.fullmatch(r"[\w./-]+:(v?\d+\.\d+\.\d+|local)", image)
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert set(service["logging"]["options"]) == {"max-size", "max-file"}
-    assert "healthcheck" in service
-    assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+    assert {"mem_limit", "cpus", "pids_limit"} <= set(service)
+    assert service["healthcheck"].get("disable") is not True  # `docker compose up --wait` would fail
+    for port in service.get("ports", []):
+        assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z]+_PORT:-(\d+)\}:\1", port)
 
 
 def test_services_start_when_what_they_need_is_healthy() -> None:
@@ -171,17 +224,19 @@ def test_what_is_mounted_exists_and_can_not_be_written() -> None:
 
 
 def test_counts_are_kept_where_they_survive_the_container() -> None:
-    """The ledger is in a volume, and Prometheus finds the exporter under a name that stays."""
-    assert "EXPORTER_LEDGER__PATH=/data/ledger.db" in DOCKERFILE
+    """The default path of the ledger is in a volume, and no variable of the image stands in the way of --ledger.url."""
+    assert step("WORKDIR")[-1] == "/data"
+    assert str(LedgerSettings().path) == "ledger.db"
+    assert "EXPORTER_LEDGER" not in DOCKERFILE
     assert "ledger:/data" in SERVICES["exporter"]["volumes"]
     (job,) = [job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "sqs-event-exporter"]
     assert job["static_configs"] == [{"targets": ["exporter:9797"]}]
 
 
 def test_an_exporter_that_grows_too_large_fails_its_scrape_instead_of_prometheus() -> None:
-    """Samples, bytes and labels of a scrape are limited, and 200 types of 128 characters are within the limits."""
+    """Samples, bytes and labels of a scrape are limited, and a queue at its caps is within the limits."""
     (job,) = [job for job in PROMETHEUS["scrape_configs"] if job["job_name"] == "sqs-event-exporter"]
-    assert job["sample_limit"] >= 200 * 4 + 1000
+    assert job["sample_limit"] >= (1000 + 201) * 4 + 1000
     assert job["label_value_length_limit"] >= 128 * 4
     assert {"body_size_limit", "label_limit", "label_name_length_limit"} <= set(job)
 

@@ -78,7 +78,7 @@ def test_counting_goes_on_and_sigterm_ends_it_in_time(tmp_path: Path, unread: st
     if unread == "stdout":
         lines = [json.loads(line) for line in (tmp_path / "other").read_text().splitlines()]
         assert lines[0]["msg"] == "starting"
-        assert any(line["msg"] == "stopping" for line in lines)
+        assert lines[-1]["msg"] == "stopped"
 
 
 def test_a_wrong_setting_is_said_and_ends_the_program_even_where_nobody_reads_it() -> None:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 import pytest
 from outages import EVENTS, READY_AGAIN_SECONDS, RECEIVES, Case, all_is_settled, counting, name_of
 
-from exporter.telemetry.readiness import Readiness
-
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
@@ -75,82 +73,3 @@ def seconds_of_silence(exporter: ExporterProcess) -> float:
 def test_an_outage_makes_it_not_ready_and_never_unhealthy(case: Case, outcome: Callable[[Case], None]) -> None:
     """Within 30 s of the last sign of life from SQS, and back by itself."""
     outcome(case)
-
-
-class Clock:
-    """Monotonic seconds that a test sets."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000.0
-
-    def __call__(self) -> float:
-        """Return the seconds now."""
-        return self.seconds
-
-
-@pytest.fixture
-def clock() -> Clock:
-    """Give a clock of the test's own."""
-    return Clock()
-
-
-@pytest.fixture
-def readiness(clock: Clock) -> Readiness:
-    """Give a readiness that has just seen a successful receive."""
-    readiness = Readiness(clock)
-    readiness.receive_succeeded(clock.seconds)
-    return readiness
-
-
-def test_it_is_unhealthy_when_the_loop_turns_no_more(clock: Clock, readiness: Readiness) -> None:
-    """A minute without a turn is a defect that a restart may mend; nothing else is."""
-    readiness.iterated(clock.seconds)
-    readiness.set("ledger", "the disk is full")
-    readiness.receive_failed(clock.seconds, "credentials", "no way")
-    clock.seconds += 59
-    assert readiness.healthy()
-    clock.seconds += 1
-    assert not readiness.healthy()
-    readiness.iterated(clock.seconds)
-    assert readiness.healthy()
-
-
-def test_silence_counts_only_while_sqs_is_asked(clock: Clock, readiness: Readiness) -> None:
-    """A pause of the exporter's own says nothing about SQS, neither while it lasts nor when it ends."""
-    clock.seconds += 27
-    assert readiness.why_not() is None
-    readiness.receives_pause(clock.seconds)
-    clock.seconds += 27
-    assert readiness.why_not() is None
-    clock.seconds += 1
-    assert "has not answered a receive for 28 s" in str(readiness.why_not())
-    readiness.receive_succeeded(clock.seconds)
-    assert readiness.why_not() is None
-
-
-def test_a_passing_failure_is_nobodys_business(clock: Clock, readiness: Readiness) -> None:
-    """One throttled call is not told, five seconds of them are, and what does not pass by itself is at once."""
-    readiness.receive_failed(clock.seconds, "throttled", "slow down")
-    clock.seconds += 4.9
-    assert readiness.why_not() is None
-    clock.seconds += 0.1
-    assert "throttled" in str(readiness.why_not())
-    readiness.receive_succeeded(clock.seconds)
-    assert readiness.why_not() is None
-    readiness.receive_failed(clock.seconds, "kms", "the key is disabled")
-    assert "kms" in str(readiness.why_not())
-
-
-def test_failed_deletes_are_told_while_there_are_any_to_try(clock: Clock, readiness: Readiness) -> None:
-    """When the last of them went another way, nobody waits for a delete that never comes."""
-    readiness.deletes_failed(clock.seconds, "server", "out of order")
-    clock.seconds += 5
-    readiness.receive_succeeded(clock.seconds)
-    assert "deletes fail (server)" in str(readiness.why_not())
-    readiness.deletes_succeeded()
-    assert readiness.why_not() is None
-    readiness.deletes_failed(clock.seconds, "credentials", "expired")
-    assert "deletes fail (credentials)" in str(readiness.why_not())
-    clock.seconds += 60
-    readiness.receive_succeeded(clock.seconds)
-    assert readiness.why_not() is None

@@ -62,7 +62,7 @@ def serving(registry: CollectorRegistry | None = None, **settings: Any) -> Itera
         "host": "127.0.0.1",
         "port": 0,
         "healthy": lambda: True,
-        "ready": lambda: None,
+        "ready": lambda: (True, "Ready."),
         "page": lambda: page(time.monotonic()),
     }
     server = WebServer(registry or registry_of_one(), **{**defaults, **settings})
@@ -236,7 +236,9 @@ def test_created_timestamps_are_shown_where_wanted() -> None:
 def test_health_and_readiness_say_so_in_a_sentence() -> None:
     """200 or 503 for machines, a sentence for people."""
     state: dict[str, Any] = {"healthy": True, "why_not": None}
-    with serving(healthy=lambda: state["healthy"], ready=lambda: state["why_not"]) as server:
+    with serving(
+        healthy=lambda: state["healthy"], ready=lambda: (state["why_not"] is None, state["why_not"] or "Ready.")
+    ) as server:
         well = [ask(server, path) for path in ("/-/healthy", "/-/ready")]
         state.update(healthy=False, why_not="The queue orders does not exist (yet).")
         ill = [ask(server, path) for path in ("/-/healthy", "/-/ready")]

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.sqs import REASONS
-from exporter.sqs.answers import Deletion, MalformedAnswerError, Message, parse_delete, parse_receive
+from exporter.sqs.answers import Deletion, Message
+from exporter.sqs.parsing import MalformedAnswerError, md5_of_attributes, parse_batch, parse_receive
 from exporter.sqs.reasons import codes_and_message, reason_of_error
 
 JSON = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists, max_leaves=5)
@@ -187,7 +188,7 @@ def test_a_receive_parses_or_is_malformed(data: bytes) -> None:
 def test_a_delete_parses_or_is_malformed(data: bytes) -> None:
     """Whatever bytes come, nothing else is raised."""
     try:
-        parse_delete(data)
+        parse_batch(data)
     except MalformedAnswerError:
         return
 
@@ -205,20 +206,20 @@ def test_a_delete_confirms_what_it_names_and_nothing_else() -> None:
             ],
         }
     ).encode()
-    assert parse_delete(data) == ({"0", "99"}, {"1": "request", "2": "server", "3": "server", "4": "request"})
+    assert parse_batch(data) == ({"0", "99"}, {"1": "request", "2": "server", "3": "server", "4": "request"})
 
 
 @pytest.mark.parametrize("data", [b"{}", b'{"Successful": null, "Failed": null}', b'{"Successful": []}'])
 def test_a_delete_that_names_nothing_confirms_nothing(data: bytes) -> None:
     """The absence of failures is no success."""
-    assert parse_delete(data) == (set(), {})
+    assert parse_batch(data) == (set(), {})
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"Successful": [{"Id": 0}]}', b'{"Successful": [{"Id":"0"}'])
 def test_a_delete_that_is_not_well_formed_is_malformed(data: bytes) -> None:
     """It confirms nothing either."""
     with pytest.raises(MalformedAnswerError):
-        parse_delete(data)
+        parse_batch(data)
 
 
 def test_neither_bodies_nor_handles_are_shown() -> None:
@@ -276,3 +277,65 @@ def test_a_message_ends_before_the_request_is_repeated_in_it() -> None:
 def test_an_error_page_says_nothing(body: bytes) -> None:
     """What a proxy or a captive portal wrote is not repeated."""
     assert codes_and_message(body, []) == ([], "")
+
+
+TEXT = {"DataType": "String", "StringValue": "attribValue 1"}
+
+
+def with_attributes(attributes: dict[str, Any], digest: str | None) -> bytes:
+    """Return an answer with a message that has these attributes, and one that has none."""
+    first = entry(MessageAttributes=attributes) | ({} if digest is None else {"MD5OfMessageAttributes": digest})
+    return json.dumps({"Messages": [first, entry(MessageId="plain")]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("attributes", "digest"),
+    [
+        ({"attribName1": ("String", "attribValue 1")}, "19e27d4e946b072f3f58da80d94fd778"),
+        (
+            {"customNumberTypeAttrib": ("Number.float", "4563442423554324324264524243.32543234")},
+            "9fe1b90bbd9965bdf77bac517c7d2495",
+        ),
+        ({"binaryAttribute": ("Binary", b"Hello binary world!")}, "31a92b15d92f8db860eda32aceb656c3"),
+        (
+            {
+                "customNumberTypeAttrib": ("Number.float", "4563442423554324324264524243.32543234"),
+                "binaryAttribute": ("Binary", b"Hello binary world!"),
+                "attribName1": ("String", "attribValue 1"),
+            },
+            "c932db14a896c663f83c260297d594ff",
+        ),
+    ],
+)
+def test_the_md5_of_attributes_is_aws_s(attributes: dict[str, tuple[str, str | bytes]], digest: str) -> None:
+    """As other implementations of the algorithm publish it: https://www.npmjs.com/package/aws-md5-of-message-attributes."""
+    assert md5_of_attributes(attributes) == digest
+
+
+def test_attributes_that_were_asked_for_are_checked() -> None:
+    """A message with a wrong or missing MD5, or without a value, is released by itself; its neighbour arrives."""
+    right = "19e27d4e946b072f3f58da80d94fd778"
+    messages, released = parse_receive(with_attributes({"attribName1": TEXT}, right), ("attribName1", "other"))
+    assert [message.attributes for message in messages] == [{"attribName1": "attribValue 1"}, {}]
+    assert released == {}
+    for attributes, digest, reason in (
+        ({"attribName1": TEXT}, "0" * 32, "md5_mismatch"),
+        ({"attribName1": TEXT}, None, "malformed"),
+        ({"attribName1": {"DataType": "String"}}, right, "malformed"),
+        ({"attribName1": {"DataType": "Binary", "BinaryValue": "=="}}, right, "malformed"),
+        ({"attribName1": {"DataType": "String", "StringValue": "\ud800"}}, right, "malformed"),
+        ({"attribName1": {"DataType": "String", "StringValue": 1}}, right, "malformed"),
+        ({"attribName1": 1}, right, "malformed"),
+        ([], right, "malformed"),
+    ):
+        messages, released = parse_receive(with_attributes(attributes, digest), ("attribName1",))  # type: ignore[arg-type]
+        assert [message.message_id for message in messages] == ["plain"]
+        assert released == {reason: 1}
+
+
+def test_attributes_that_nobody_asked_for_make_no_message_unusable() -> None:
+    """Neither their MD5 nor their form is looked at: the trace context is all that is taken from them."""
+    for attributes in ({"attribName1": TEXT, "traceparent": TEXT}, {"attribName1": 1}):
+        messages, released = parse_receive(with_attributes(attributes, "0" * 32))
+        assert (len(messages), released) == (2, {})
+        assert messages[0].attributes == {}

@@ -7,10 +7,11 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from one_queue import ARN, QUEUE, OneQueue
 
 from exporter.errors import LedgerError
 from exporter.events.event import Event
-from exporter.ledger import OTHER_TYPE, Delivery, Ledger, QueueIdentity, Snapshot
+from exporter.ledger import OTHER, Delivery, QueueIdentity, Snapshot
 from exporter.ledger.message_ids import remembered_ids
 from exporter.ledger.sqlite.ledger import SqliteLedger
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-ARN = "arn:aws:sqs:eu-central-1:123456789012:orders"
-QUEUE = QueueIdentity("orders", ARN, visibility_timeout_seconds=30, retention_seconds=86_400)
 WINDOW_SECONDS = 3_600
 
 
@@ -37,21 +36,30 @@ class Opened:
     def __init__(self, path: Path) -> None:
         self.clock = Clock()
         self._path = path
-        self._open: list[Ledger] = []
+        self._open: list[OneQueue] = []
 
-    def __call__(self, *, bound: bool = True, **settings: Any) -> Ledger:  # noqa: ANN401 - the ledger's settings
+    def __call__(
+        self,
+        *,
+        queue: QueueIdentity = QUEUE,
+        bound: bool = True,
+        **settings: Any,  # noqa: ANN401 - the ledger's settings
+    ) -> OneQueue:
         """Open the ledger, tied to its queue unless it is told otherwise."""
         self.close()
-        defaults: dict[str, Any] = {"queue_name": "orders", "window_seconds": WINDOW_SECONDS}
-        ledger = SqliteLedger(
-            str(self._path),
-            **defaults | settings,
-            wall_clock=lambda: self.clock.wall,
-            monotonic=lambda: self.clock.monotonic,
+        defaults: dict[str, Any] = {"queues": (queue.name,), "window_seconds": WINDOW_SECONDS}
+        ledger = OneQueue(
+            SqliteLedger(
+                str(self._path),
+                **defaults | settings,
+                wall_clock=lambda: self.clock.wall,
+                monotonic=lambda: self.clock.monotonic,
+            ),
+            queue.name,
         )
         self._open.append(ledger)
         if bound:
-            ledger.bind(QUEUE)
+            ledger.bind(queue)
         return ledger
 
     def close(self) -> None:
@@ -78,7 +86,7 @@ def new_id() -> bytes:
 
 def event(name: str = "purchase", nano: int = 0, at: float | None = 5.0) -> Event:
     """Make an event."""
-    return Event(name, nano, at)
+    return Event((name,), nano, at)
 
 
 def purchases(number: int) -> list[Delivery]:
@@ -89,10 +97,10 @@ def purchases(number: int) -> list[Delivery]:
 def assert_accounted(snapshot: Snapshot) -> None:
     """Every delivery is counted, a duplicate, rejected or released."""
     rest = snapshot.duplicate + sum(snapshot.rejected.values()) + sum(snapshot.released.values())
-    assert snapshot.received == snapshot.counted + rest
+    assert snapshot.received == snapshot.counted + snapshot.events_forgotten + rest
 
 
-def remember_and_settle(ledger: Ledger, number: int) -> None:
+def remember_and_settle(ledger: OneQueue, number: int) -> None:
     """Count new messages whose deletes are confirmed."""
     deliveries = purchases(number)
     ledger.record(deliveries, {})
@@ -100,7 +108,7 @@ def remember_and_settle(ledger: Ledger, number: int) -> None:
     ledger.flush()
 
 
-def wait(opened: Opened, ledger: Ledger, seconds: int) -> None:
+def wait(opened: Opened, ledger: OneQueue, seconds: int) -> None:
     """Let time pass in which nothing is received, as the consumer does: with a flush every second."""
     for _ in range(seconds):
         opened.clock.monotonic += 1
@@ -110,7 +118,7 @@ def wait(opened: Opened, ledger: Ledger, seconds: int) -> None:
 def test_a_new_ledger_shows_its_types_at_zero(open_ledger: Opened) -> None:
     """Prometheus sees the first event as an increase, because the series is there before it."""
     snapshot = open_ledger(bound=False, types=("purchase", "page_view")).snapshot
-    assert set(snapshot.types) == {"purchase", "page_view", OTHER_TYPE}
+    assert set(snapshot.types) == {"purchase", "page_view", OTHER}
     assert {totals.count for totals in snapshot.types.values()} == {0}
     assert {totals.created_seconds for totals in snapshot.types.values()} == {open_ledger.clock.wall}
     assert (snapshot.queue_name, snapshot.queue_arn, snapshot.received) == ("orders", None, 0)
@@ -160,7 +168,7 @@ def test_a_snapshot_never_changes(open_ledger: Opened) -> None:
     assert (before.received, before.counted, dict(before.types)) == seen
     assert ledger.snapshot.counted == 3
     with pytest.raises(TypeError):
-        ledger.snapshot.types["purchase"] = before.types[OTHER_TYPE]  # type: ignore[index]
+        ledger.snapshot.series["purchase",] = before.series[OTHER,]  # type: ignore[index]
 
 
 def test_everything_survives_a_restart(open_ledger: Opened) -> None:
@@ -188,15 +196,15 @@ def test_types_beyond_the_cap_are_counted_as_other(open_ledger: Opened) -> None:
     ledger = open_ledger(**settings)
     ledger.record([Delivery(new_id(), event(name, 1)) for name in ("e", "b")], {})
     counts = {name: totals.count for name, totals in ledger.snapshot.types.items()}
-    assert counts == {"a": 2, "b": 2, "shown": 1, OTHER_TYPE: 4}
-    assert ledger.snapshot.types[OTHER_TYPE].value_nano == 4
+    assert counts == {"a": 2, "b": 2, "shown": 1, OTHER: 4}
+    assert ledger.snapshot.types[OTHER].value_nano == 4
 
 
 def test_a_cap_of_zero_admits_only_the_configured_types(open_ledger: Opened) -> None:
     """`max_types=0` counts everything else as other."""
     ledger = open_ledger(types=("a",), max_types=0)
     ledger.record([Delivery(new_id(), event("a")), Delivery(new_id(), event("b"))], {})
-    assert {name: totals.count for name, totals in ledger.snapshot.types.items()} == {"a": 1, OTHER_TYPE: 1}
+    assert {name: totals.count for name, totals in ledger.snapshot.types.items()} == {"a": 1, OTHER: 1}
 
 
 def test_a_series_begins_when_it_is_first_shown(open_ledger: Opened) -> None:
@@ -214,8 +222,9 @@ def test_rows_belong_to_a_queue_by_its_arn(open_ledger: Opened) -> None:
     open_ledger().record(purchases(1), {})
     ledger = open_ledger(bound=False)
     assert ledger.snapshot.queue_arn == ARN
+    elsewhere = QueueIdentity("orders", "arn:aws:sqs:elsewhere:1:orders")
     with pytest.raises(LedgerError, match=r"belongs to the queue .*:orders, not to .*:elsewhere:") as caught:
-        ledger.bind(QueueIdentity("orders", "arn:aws:sqs:elsewhere:1:orders"))
+        ledger.bind(elsewhere)
     assert caught.value.reason == "other_queue"
     ledger.bind(QUEUE)
     assert ledger.record(purchases(1), {}) == [True]
@@ -225,8 +234,7 @@ def test_queues_in_one_file_have_nothing_in_common(open_ledger: Opened) -> None:
     """Each queue has totals and a memory of its own, and neither forgets what the other does."""
     message = Delivery(new_id(), event())
     open_ledger().record([message], {})
-    ledger = open_ledger(bound=False, queue_name="other")
-    ledger.bind(QueueIdentity("other", "arn:aws:sqs:eu-central-1:123456789012:other"))
+    ledger = open_ledger(queue=QueueIdentity("other", "arn:aws:sqs:eu-central-1:123456789012:other"))
     assert ledger.snapshot.received == 0
     assert ledger.record([message], {}) == [True]
     ledger.settle([message.message_id])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
+import json
+import math
 import os
 import re
 import subprocess
 import threading
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -21,9 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from exporter import sqs
 from exporter.events import event
-from exporter.ledger import ERROR_REASONS, OTHER_TYPE, Snapshot, TypeTotals
-from exporter.telemetry.metrics import Health, LedgerCollector, names, new_registry
+from exporter.ledger import ERROR_REASONS, SeriesTotals, Snapshot
+from exporter.summary import Summary
+from exporter.telemetry.metrics import Health, LedgerCollector, StateCollector, names, new_registry
 from exporter.telemetry.metrics.batch_histogram import BatchHistogram
+from exporter.telemetry.metrics.state import State
 from exporter.web.exposition import expose
 
 if TYPE_CHECKING:
@@ -32,33 +38,50 @@ if TYPE_CHECKING:
 NANO = event.NANO
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
+Series = dict[tuple[str, ...], SeriesTotals]
+
+LEDGER_AND_QUEUE = {"ledger", "queue"}
 TABLE = {
-    "sqs_events_total": ("counter", {"queue", "type"}),
-    "sqs_event_value_total": ("counter", {"queue", "type"}),
-    "sqs_event_negative_value_total": ("counter", {"queue", "type"}),
-    "sqs_event_last_occurred_timestamp_seconds": ("gauge", {"queue", "type"}),
+    "sqs_events_total": ("counter", {"ledger", "queue", "type"}),
+    "sqs_event_value_total": ("counter", {"ledger", "queue", "type"}),
+    "sqs_event_negative_value_total": ("counter", {"ledger", "queue", "type"}),
+    "sqs_event_last_occurred_timestamp_seconds": ("gauge", {"ledger", "queue", "type"}),
     "sqs_event_age_seconds": ("histogram", {"queue"}),
     "sqs_message_age_seconds": ("histogram", {"queue"}),
-    "sqs_queue_messages": ("gauge", {"queue", "state"}),
-    "sqs_dead_letter_queue_messages": ("gauge", {"queue", "dead_letter_queue"}),
-    "sqs_exporter_messages_received_total": ("counter", {"queue"}),
-    "sqs_exporter_messages_duplicate_total": ("counter", {"queue"}),
-    "sqs_exporter_messages_rejected_total": ("counter", {"queue", "reason"}),
-    "sqs_exporter_messages_released_total": ("counter", {"queue", "reason"}),
+    "sqs_queue_messages": ("gauge", {"ledger", "queue", "state"}),
+    "sqs_dead_letter_queue_messages": ("gauge", {"ledger", "queue", "dead_letter_queue"}),
+    "sqs_queue_info": ("gauge", {"ledger", "queue", "account", "region"}),
+    "sqs_queue_visibility_timeout_seconds": ("gauge", LEDGER_AND_QUEUE),
+    "sqs_queue_retention_seconds": ("gauge", LEDGER_AND_QUEUE),
+    "sqs_exporter_messages_received_total": ("counter", LEDGER_AND_QUEUE),
+    "sqs_exporter_messages_duplicate_total": ("counter", LEDGER_AND_QUEUE),
+    "sqs_exporter_messages_rejected_total": ("counter", {"ledger", "queue", "reason"}),
+    "sqs_exporter_messages_released_total": ("counter", {"ledger", "queue", "reason"}),
+    "sqs_exporter_events_overflowed_total": ("counter", {"ledger", "queue", "limit"}),
+    "sqs_exporter_events_without_id_total": ("counter", LEDGER_AND_QUEUE),
+    "sqs_exporter_events_forgotten_total": ("counter", LEDGER_AND_QUEUE),
     "sqs_exporter_messages_deleted_total": ("counter", {"queue"}),
     "sqs_exporter_message_delete_failures_total": ("counter", {"queue", "reason"}),
     "sqs_exporter_receive_errors_total": ("counter", {"queue", "reason"}),
     "sqs_exporter_receives_in_flight": ("gauge", {"queue"}),
+    "sqs_exporter_requests_total": ("counter", {"queue", "operation"}),
     "sqs_exporter_request_duration_seconds": ("histogram", {"queue", "operation"}),
     "sqs_exporter_commit_duration_seconds": ("histogram", set()),
     "sqs_exporter_last_successful_receive_timestamp_seconds": ("gauge", {"queue"}),
-    "sqs_exporter_timestamps_unreadable_total": ("counter", {"queue"}),
+    "sqs_exporter_timestamps_unreadable_total": ("counter", LEDGER_AND_QUEUE),
     "sqs_exporter_ready": ("gauge", {"queue"}),
     "sqs_exporter_ledger_errors_total": ("counter", {"reason"}),
-    "sqs_exporter_ledger_messages": ("gauge", set()),
-    "sqs_exporter_ledger_unsettled_messages": ("gauge", set()),
-    "sqs_exporter_ledger_oldest_message_timestamp_seconds": ("gauge", set()),
-    "sqs_exporter_ledger_forgotten_early_total": ("counter", set()),
+    "sqs_exporter_ledger_messages": ("gauge", LEDGER_AND_QUEUE),
+    "sqs_exporter_ledger_unsettled_messages": ("gauge", LEDGER_AND_QUEUE),
+    "sqs_exporter_ledger_oldest_message_timestamp_seconds": ("gauge", LEDGER_AND_QUEUE),
+    "sqs_exporter_ledger_forgotten_early_total": ("counter", LEDGER_AND_QUEUE),
+    "sqs_exporter_ledger_max_messages": ("gauge", {"ledger"}),
+    "sqs_exporter_ledger_commit_started_timestamp_seconds": ("gauge", set()),
+    "sqs_exporter_ledger_volume_available_bytes": ("gauge", set()),
+    "sqs_exporter_clock_skew_seconds": ("gauge", set()),
+    "sqs_exporter_speaker": ("gauge", set()),
+    "sqs_exporter_otlp_push_failures_total": ("counter", {"signal"}),
+    "sqs_exporter_log_lines_dropped_total": ("counter", set()),
     "sqs_exporter_build_info": ("gauge", {"version", "revision", "python"}),
 }
 IN_THE_LEDGER = {
@@ -70,17 +93,23 @@ IN_THE_LEDGER = {
     "sqs_exporter_messages_duplicate_total",
     "sqs_exporter_messages_rejected_total",
     "sqs_exporter_messages_released_total",
+    "sqs_exporter_events_overflowed_total",
+    "sqs_exporter_events_without_id_total",
+    "sqs_exporter_events_forgotten_total",
     "sqs_exporter_timestamps_unreadable_total",
     "sqs_exporter_ledger_forgotten_early_total",
 }
 
 SNAPSHOT = Snapshot(
+    ledger="shop",
     queue_name="orders",
     queue_arn="arn:aws:sqs:eu-west-1:000000000000:orders",
     created_seconds=1_600_000_000.0,
-    types={
-        "purchase": TypeTotals(75, 650 * NANO, 12_340_000_000, 1_700_000_000.0, 1_600_000_100.0),
-        OTHER_TYPE: TypeTotals(2, 10_000_000, 0, None, 1_600_000_200.0),
+    instance_id="8f14",
+    label_names=(),
+    series={
+        ("purchase",): SeriesTotals(75, 650 * NANO, 12_340_000_000, 1_700_000_000.0, 1_600_000_100.0),
+        ("__other__",): SeriesTotals(2, 10_000_000, 0, None, 1_600_000_200.0),
     },
     received=100,
     duplicate=12,
@@ -88,20 +117,55 @@ SNAPSHOT = Snapshot(
     released={"md5_mismatch": 3},
     timestamps_unreadable=4,
     forgotten_early=5,
+    overflowed={"types": 2},
+    without_event_id=0,
+    events_forgotten=0,
     messages=85,
     unsettled_messages=6,
     oldest_message_seconds=1_700_000_000.5,
-    instance_id="8f14",
+)
+LABELLED = replace(
+    SNAPSHOT,
+    label_names=("currency", "country"),
+    series={
+        ("purchase", "EUR", "DE"): SeriesTotals(50, 500 * NANO + 1, 0, 1_700_000_000.0, 1_600_000_100.0),
+        ("purchase", "EUR", ""): SeriesTotals(20, 100 * NANO + 1, NANO, 1_700_000_009.0, 1_600_000_050.0),
+        ("purchase", "__other__", "__other__"): SeriesTotals(5, 50 * NANO + 1, 0, None, 1_600_000_100.0),
+        ("refund", "", ""): SeriesTotals(2, 0, 2 * NANO, None, 1_600_000_200.0),
+    },
+    overflowed={"types": 0, "series": 5},
 )
 DEPTH = sqs.QueueDepth(visible=31, in_flight=20, delayed=None, dead_letter_queue="orders-dead", dead_letter_visible=2)
+ATTRIBUTES = sqs.QueueAttributes("orders", "arn:aws:sqs:eu-west-1:000000000000:orders", 30, 345_600)
 
 
-def whole_registry(snapshot: Snapshot | None = SNAPSHOT, depth: sqs.QueueDepth | None = DEPTH) -> CollectorRegistry:
-    """Register everything that the program does."""
+def collector_of(*snapshots: Snapshot, label_names: tuple[str, ...] = ()) -> LedgerCollector:
+    """Make a collector of these snapshots, and of the queue `orders` where there is any."""
+    return LedgerCollector(
+        ledger=lambda: "shop",
+        snapshots=lambda: {snapshot.queue_name: snapshot for snapshot in snapshots},
+        attributes=lambda: {"orders": ATTRIBUTES} if snapshots else {},
+        depths=lambda: {"orders": DEPTH} if snapshots else {},
+        max_messages=2_000_000 if snapshots else None,
+        label_names=label_names,
+    )
+
+
+STATE = State(
+    ready=lambda: {"orders": True},
+    volume_available_bytes=lambda: 10**9,
+    clock_skew_seconds=lambda: -0.5,
+    otlp_push_failures=lambda: {"metrics": 0, "traces": 3},
+    log_lines_dropped=lambda: 0,
+)
+
+
+def whole_registry(*snapshots: Snapshot, label_names: tuple[str, ...] = ()) -> CollectorRegistry:
+    """Register everything that the program does, with one queue."""
     registry = new_registry()
-    Health(registry, "orders")
-    collector = LedgerCollector("orders", snapshot=lambda: snapshot, depth=lambda: depth, ready=lambda: True)
-    registry.register(collector)
+    Health(registry).take_up("orders")
+    registry.register(collector_of(*(snapshots or (SNAPSHOT,)), label_names=label_names))
+    registry.register(StateCollector(STATE))
     return registry
 
 
@@ -123,8 +187,8 @@ def collect(registry: CollectorRegistry) -> dict[str, Metric]:
 def test_a_snapshot_is_shown_as_exactly_this_text() -> None:
     """Every name, help text, label and number of what the ledger holds, and nothing else."""
     registry = CollectorRegistry()
-    collector = LedgerCollector("orders", snapshot=lambda: SNAPSHOT, depth=lambda: DEPTH, ready=lambda: True)
-    registry.register(collector)
+    registry.register(collector_of(SNAPSHOT))
+    registry.register(StateCollector(STATE))
     text = expose(registry, "", (), created_timestamps=False).body.decode()
     text = re.sub(r'python="[^"]*"(.*)version="[^"]*"', r'python="3"\1version="0"', text)
     assert text == Path(__file__).with_name("metrics_of_a_snapshot.txt").read_text()
@@ -171,22 +235,143 @@ def test_every_label_value_known_in_advance_is_there_at_zero() -> None:
     assert {s.labels["reason"] for s in rejected} == set(event.REASONS)
 
 
-def test_without_a_ledger_and_without_a_depth_only_readiness_and_build_are_known() -> None:
-    """Nothing is made up before the ledger is open and SQS has answered: such series are absent, not 0."""
+def test_what_is_not_known_is_absent_and_not_0() -> None:
+    """Before the ledger is open and SQS has answered nothing is made up."""
     registry = CollectorRegistry()
-    registry.register(LedgerCollector("orders", snapshot=lambda: None, depth=lambda: None, ready=lambda: False))
-    shown = {full_name(family): [s.value for s in family.samples] for family in registry.collect() if family.samples}
-    assert shown == {"sqs_exporter_ready": [0], "sqs_exporter_build_info": [1]}
+    registry.register(collector_of())
+    registry.register(StateCollector(State(ready=lambda: {"orders": False}, log_lines_dropped=lambda: 0)))
+    shown = {
+        full_name(family): [sample.value for sample in family.samples if not sample.name.endswith("_created")]
+        for family in registry.collect()
+        if family.samples
+    }
+    assert shown == {
+        "sqs_exporter_ready": [0],
+        "sqs_exporter_ledger_commit_started_timestamp_seconds": [0],
+        "sqs_exporter_speaker": [1],
+        "sqs_exporter_log_lines_dropped_total": [0],
+        "sqs_exporter_build_info": [1],
+    }
 
 
 def test_registering_collects_nothing() -> None:
     """The registry learns the names from `describe`, so that nobody has to be ready when it is built."""
 
-    def not_now() -> None:
+    def not_now() -> Any:  # noqa: ANN401 - it stands in for every place to look
         pytest.fail("collected")
 
     registry = new_registry()
-    registry.register(LedgerCollector("orders", snapshot=not_now, depth=not_now, ready=lambda: False))
+    registry.register(LedgerCollector(ledger=not_now, snapshots=not_now, attributes=not_now, depths=not_now))
+    registry.register(StateCollector(State(ready=not_now)))
+
+
+def test_a_replica_that_does_not_speak_shows_its_health_alone() -> None:
+    """Nothing of the ledger and nothing of the queues: nobody has to take the greatest of several copies."""
+    registry = CollectorRegistry()
+    registry.register(
+        LedgerCollector(
+            ledger=lambda: "shop",
+            snapshots=lambda: {"orders": SNAPSHOT},
+            attributes=lambda: {"orders": ATTRIBUTES},
+            depths=lambda: {"orders": DEPTH},
+            max_messages=1,
+            speaking=lambda: False,
+        )
+    )
+    registry.register(StateCollector(State(ready=lambda: {"orders": True}, speaking=lambda: False)))
+    shown = {full_name(family): family.samples for family in registry.collect() if family.samples}
+    assert not any("ledger" in sample.labels for samples in shown.values() for sample in samples)
+    assert shown["sqs_exporter_speaker"][0].value == 0
+
+
+def test_everything_that_the_ledger_keeps_and_all_that_is_said_of_a_queue_carries_the_ledger_s_name() -> None:
+    """And nothing else does: the one relabelling rule makes it the instance."""
+    families = ours(collect(whole_registry()))
+    with_ledger = {name for name, family in families.items() if "ledger" in family.samples[0].labels}
+    about_queues = {name for name in families if name.startswith(("sqs_queue_", "sqs_dead_letter_queue_"))}
+    memory = {"messages", "unsettled_messages", "oldest_message_timestamp_seconds", "max_messages"}
+    assert with_ledger == IN_THE_LEDGER | about_queues | {f"sqs_exporter_ledger_{name}" for name in memory}
+    assert {family.samples[0].labels["ledger"] for name, family in families.items() if name in with_ledger} == {"shop"}
+
+
+def totals_of(registry: CollectorRegistry, name: str, event_type: str) -> float:
+    """Return what `sum by (type)` gives: Prometheus compensates for rounding as `fsum` does."""
+    return math.fsum(
+        sample.value
+        for sample in collect(registry)[name].samples
+        if sample.labels["type"] == event_type and sample.name.endswith("_total")
+    )
+
+
+def summary_of(snapshot: Snapshot) -> list[dict[str, Any]]:
+    """Return the lines of the summary."""
+    stream = io.StringIO()
+    summary = Summary(lambda: {"orders": snapshot}, stream, 3600, show_queue=False)
+    summary.start()
+    summary.stop()
+    return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+
+def test_labels_are_on_the_three_counters_and_empty_where_an_event_has_none() -> None:
+    """The newest event is shown by type alone, and the second cap exists with labels only."""
+    families = collect(whole_registry(LABELLED, label_names=LABELLED.label_names))
+    totals = {
+        name: [sample.labels for sample in families[name].samples if sample.name.endswith("_total")]
+        for name in families
+    }
+    for name in ("sqs_events_total", "sqs_event_value_total", "sqs_event_negative_value_total"):
+        expected = {"ledger": "shop", "queue": "orders", "type": "purchase", "currency": "EUR", "country": ""}
+        assert totals[name][1] == expected
+    newest = {s.labels["type"]: s.value for s in families["sqs_event_last_occurred_timestamp_seconds"].samples}
+    assert newest == {"purchase": 1_700_000_009.0}
+    assert [labels["limit"] for labels in totals["sqs_exporter_events_overflowed_total"]] == ["types", "series"]
+
+
+cents = st.integers(0, 10**11).map(lambda number: number * 10_000_000)
+
+
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(1, 10**12), cents, cents), min_size=1, max_size=40))
+def test_the_sum_by_type_of_all_labels_is_the_summary_to_the_last_digit(
+    found: list[tuple[str, int, int, int]],
+) -> None:
+    """Counts are equal as they are, money to the cent, though each series is rounded to a float when it is written."""
+    series: Series = {
+        (kind, str(number)): SeriesTotals(count, value, negative, None, 0.0)
+        for number, (kind, count, value, negative) in enumerate(found)
+    }
+    snapshot = replace(SNAPSHOT, label_names=("currency",), series=series)
+    registry = CollectorRegistry()
+    registry.register(collector_of(snapshot, label_names=("currency",)))
+    for line in summary_of(snapshot):
+        kind = line["type"]
+        assert totals_of(registry, "sqs_events_total", kind) == line["count"]
+        net = totals_of(registry, "sqs_event_value_total", kind) - totals_of(
+            registry, "sqs_event_negative_value_total", kind
+        )
+        assert round(net, 2) == round(line["sum"], 2)
+
+
+def test_no_age_bucket_is_more_than_one_and_a_half_times_the_one_before() -> None:
+    """From 1 s to 6 h, so that a quantile is right within a quarter."""
+    within = [bound for bound in names.AGE_BUCKETS if 1 <= bound <= 6 * 3600]
+    assert (within[0], within[-1]) == (1, 6 * 3600)
+    assert all(upper <= 1.5 * lower for lower, upper in pairwise(within))
+
+
+def test_a_hundred_idle_queues_are_a_small_scrape() -> None:
+    """Each has its counters at 0; histograms, which are most of the lines, begin with their first observation."""
+    registry = CollectorRegistry()
+    health = Health(registry)
+    for number in range(100):
+        health.take_up(f"queue-{number}")
+    samples = [sample for family in registry.collect() for sample in family.samples]
+    of_the_last = [sample for sample in samples if sample.labels.get("queue") == "queue-99"]
+    assert not any(sample.name.endswith("_bucket") for sample in of_the_last)
+    assert {sample.labels["reason"] for sample in of_the_last if "reason" in sample.labels} == set(sqs.REASONS)
+    assert len(expose(registry, "", (), created_timestamps=False).body) < 600_000
+    health.observe_message_ages("queue-99", [2.0])
+    after = [sample for family in registry.collect() for sample in family.samples]
+    assert len(after) == len(samples) + len(names.AGE_BUCKETS) + 4
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))
@@ -202,27 +387,37 @@ def test_each_name_can_be_asked_for_alone(name: str) -> None:
 def test_health_counts_what_it_is_told() -> None:
     """Each method moves its own series and no other."""
     registry = CollectorRegistry()
-    health = Health(registry, "orders")
+    health = Health(registry)
+    health.take_up("orders")
+    health.take_up("refunds")
     before = {(s.name, *s.labels.items()): s.value for f in registry.collect() for s in f.samples}
-    health.messages_deleted(7)
-    health.delete_failed("throttled", 3)
-    health.receive_failed("tls")
-    health.receive_succeeded(1_700_000_000.25)
-    health.set_receives_in_flight(16)
-    health.observe_requests("delete", [0.25])
+    health.messages_deleted("orders", 7)
+    health.delete_failed("orders", "throttled", 3)
+    health.receive_failed("orders", "tls")
+    health.receive_succeeded("orders", 1_700_000_000.25)
+    health.set_receives_in_flight("orders", 16)
+    health.requests_made("orders", "receive", 5)
+    health.requests_made("orders", "GetQueueAttributes", 1)
+    health.observe_requests("orders", "delete", [0.25])
     health.observe_commit(0.0002)
     health.ledger_failed("full")
-    health.observe_event_ages([0.0, 2.5, -1.0])
-    health.observe_message_ages([4.0])
+    health.observe_event_ages("orders", [0.0, 2.5, -1.0])
+    health.observe_message_ages("orders", [4.0])
     after = {(s.name, *s.labels.items()): s.value for f in registry.collect() for s in f.samples}
     queue = ("queue", "orders")
-    moved = {key: value for key, value in after.items() if value != before[key] and not str(key[0]).endswith("_bucket")}
+    moved = {
+        key: value
+        for key, value in after.items()
+        if value != before.get(key) and not str(key[0]).endswith(("_bucket", "_created"))
+    }
     assert moved == {
         ("sqs_exporter_messages_deleted_total", queue): 7,
         ("sqs_exporter_message_delete_failures_total", queue, ("reason", "throttled")): 3,
         ("sqs_exporter_receive_errors_total", queue, ("reason", "tls")): 1,
         ("sqs_exporter_last_successful_receive_timestamp_seconds", queue): 1_700_000_000.25,
         ("sqs_exporter_receives_in_flight", queue): 16,
+        ("sqs_exporter_requests_total", queue, ("operation", "receive")): 5,
+        ("sqs_exporter_requests_total", queue, ("operation", "GetQueueAttributes")): 1,
         ("sqs_exporter_request_duration_seconds_count", queue, ("operation", "delete")): 1,
         ("sqs_exporter_request_duration_seconds_sum", queue, ("operation", "delete")): 0.25,
         ("sqs_exporter_commit_duration_seconds_count",): 1,
@@ -242,8 +437,9 @@ def test_a_batch_histogram_reads_like_the_library_s(batches: list[list[float]]) 
     """Whatever is observed, the text is that of a prometheus_client histogram that saw the values one by one."""
     name = names.EVENT_AGE
     ours, theirs = CollectorRegistry(), CollectorRegistry()
-    histogram = BatchHistogram(name, [("orders",)], names.AGE_BUCKETS, ours)
-    reference = Histogram(*name, buckets=names.AGE_BUCKETS, registry=theirs).labels("orders")
+    histogram = BatchHistogram(name, ours)
+    histogram.begin(("orders",))
+    reference = Histogram(*name.instrument, buckets=names.AGE_BUCKETS, registry=theirs).labels("orders")
     for batch in batches:
         histogram.observe(("orders",), batch)
         for value in batch:
@@ -270,10 +466,10 @@ def test_a_batch_histogram_reads_like_the_library_s(batches: list[list[float]]) 
 )
 def test_sums_are_written_as_they_are(nano: int, text: str) -> None:
     """Whole numbers and cents come out as people write them, or as Go does where they are large."""
-    types = {"purchase": TypeTotals(1, nano, nano, None, 0.0)}
-    body = generate_latest(whole_registry(replace(SNAPSHOT, types=types))).decode()
-    assert f'sqs_event_value_total{{queue="orders",type="purchase"}} {text}\n' in body
-    assert f'sqs_event_negative_value_total{{queue="orders",type="purchase"}} {text}\n' in body
+    series: Series = {("purchase",): SeriesTotals(1, nano, nano, None, 0.0)}
+    body = generate_latest(whole_registry(replace(SNAPSHOT, series=series))).decode()
+    assert f'sqs_event_value_total{{ledger="shop",queue="orders",type="purchase"}} {text}\n' in body
+    assert f'sqs_event_negative_value_total{{ledger="shop",queue="orders",type="purchase"}} {text}\n' in body
 
 
 HOSTILE_TYPES = [
@@ -295,16 +491,17 @@ HOSTILE_TYPES = [
 @pytest.mark.parametrize("accept", ["", "text/plain; version=1.0.0; escaping=allow-utf-8", OPENMETRICS])
 def test_hostile_type_names_are_read_back_as_they_are(accept: str) -> None:
     """No name of a type breaks the text or forges a series: both parsers give back the names and numbers."""
-    types = {name: TypeTotals(n, 0, 0, None, 0.0) for n, name in enumerate(HOSTILE_TYPES, start=1)}
-    exposition = expose(whole_registry(replace(SNAPSHOT, types=types)), accept, (), created_timestamps=True)
+    series: Series = {(name, name): SeriesTotals(n, 0, 0, None, 0.0) for n, name in enumerate(HOSTILE_TYPES, start=1)}
+    snapshot = replace(SNAPSHOT, label_names=("currency",), series=series)
+    exposition = expose(whole_registry(snapshot, label_names=("currency",)), accept, (), created_timestamps=True)
     parse = parse_openmetrics if accept == OPENMETRICS else parse_text
     read = {
-        sample.labels["type"]: sample.value
+        (sample.labels["type"], sample.labels["currency"]): sample.value
         for family in parse(exposition.body.decode())
         for sample in family.samples
         if sample.name == "sqs_events_total"
     }
-    assert read == {name: totals.count for name, totals in types.items()}
+    assert read == {labels: totals.count for labels, totals in series.items()}
 
 
 def test_created_timestamps_are_openmetrics_only_and_survive_a_restart() -> None:
@@ -315,7 +512,7 @@ def test_created_timestamps_are_openmetrics_only_and_survive_a_restart() -> None
     families = parse_openmetrics(expose(registry, OPENMETRICS, (), created_timestamps=True).body.decode())
     created = {(s.name, s.labels.get("type")): s.value for f in families for s in f.samples if "_created" in s.name}
     assert created["sqs_events_created", "purchase"] == 1_600_000_100.0
-    assert created["sqs_event_value_created", OTHER_TYPE] == 1_600_000_200.0
+    assert created["sqs_event_value_created", "__other__"] == 1_600_000_200.0
     assert created["sqs_exporter_messages_received_created", None] == 1_600_000_000.0
     assert abs(created["sqs_exporter_messages_deleted_created", None] - time.time()) < 60
 
@@ -342,11 +539,11 @@ def test_in_every_scrape_nothing_is_lost_track_of() -> None:
         n = 0
         while not done.is_set():
             n += 1
-            kinds = {f"type-{i}": TypeTotals(n + i, n, n, None, 0.0) for i in range(20)}
+            kinds: Series = {(f"type-{i}",): SeriesTotals(n + i, n, n, None, 0.0) for i in range(20)}
             counted = sum(totals.count for totals in kinds.values())
             latest[0] = replace(
                 SNAPSHOT,
-                types=kinds,
+                series=kinds,
                 duplicate=2 * n,
                 rejected={"invalid_json": 3 * n},
                 released={"commit_failed": n},
@@ -354,7 +551,9 @@ def test_in_every_scrape_nothing_is_lost_track_of() -> None:
             )
 
     registry = CollectorRegistry()
-    registry.register(LedgerCollector("orders", snapshot=lambda: latest[0], depth=lambda: None, ready=lambda: True))
+    registry.register(
+        LedgerCollector(ledger=lambda: "shop", snapshots=lambda: {"orders": latest[0]}, attributes=dict, depths=dict)
+    )
     latest[0] = replace(SNAPSHOT, received=SNAPSHOT.counted + 12 + 8 + 3)
     committer = threading.Thread(target=commit)
     committer.start()
@@ -377,12 +576,13 @@ def test_in_every_scrape_nothing_is_lost_track_of() -> None:
 def test_a_scrape_during_a_batch_sees_all_of_it_or_nothing() -> None:
     """A histogram's buckets, count and sum agree in every scrape, whatever the loop observes meanwhile."""
     registry = CollectorRegistry()
-    health = Health(registry, "orders")
+    health = Health(registry)
+    health.take_up("orders")
     done = threading.Event()
 
     def observe() -> None:
         while not done.is_set():
-            health.observe_event_ages([1.0] * 100)
+            health.observe_event_ages("orders", [1.0] * 100)
 
     observer = threading.Thread(target=observe)
     observer.start()
@@ -400,8 +600,8 @@ def test_a_scrape_costs_the_same_however_many_were_counted() -> None:
     """At the cap of 200 types it takes milliseconds, and nothing in it grows with the number of messages."""
 
     def best_seconds(scale: int) -> float:
-        types = {f"type-{n}": TypeTotals(scale + n, scale * NANO, NANO, 1.7e9, 1.6e9) for n in range(200)}
-        registry = whole_registry(replace(SNAPSHOT, types=types, received=scale, messages=scale))
+        series: Series = {(f"type-{n}",): SeriesTotals(scale + n, scale * NANO, NANO, 1.7e9, 1.6e9) for n in range(200)}
+        registry = whole_registry(replace(SNAPSHOT, series=series, received=scale, messages=scale))
         seconds = []
         for _ in range(5):
             start = time.perf_counter()
@@ -417,10 +617,7 @@ def test_a_scrape_costs_the_same_however_many_were_counted() -> None:
 def test_build_info_names_version_revision_and_python() -> None:
     """One series tells what runs."""
     registry = CollectorRegistry()
-    collector = LedgerCollector(
-        "orders", snapshot=lambda: None, depth=lambda: None, ready=lambda: True, revision="0118a94"
-    )
-    registry.register(collector)
+    registry.register(StateCollector(State(ready=dict, revision="0118a94")))
     labels = collect(registry)["sqs_exporter_build_info"].samples[0].labels
     assert labels["revision"] == "0118a94"
     assert labels["version"]

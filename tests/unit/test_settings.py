@@ -16,19 +16,32 @@ from exporter.settings.sources import read_settings
 TABLE = {
     "queue": ("SQS_QUEUE_NAME", None),
     "until-empty": ("EXPORTER_UNTIL_EMPTY", False),
+    "until-empty-timeout": ("EXPORTER_UNTIL_EMPTY_TIMEOUT", 60.0),
     "config.file": ("EXPORTER_CONFIG__FILE", None),
     "sqs.max-receives": ("EXPORTER_SQS__MAX_RECEIVES", 16),
     "sqs.wait-seconds": ("EXPORTER_SQS__WAIT_SECONDS", 20),
+    "sqs.batch-window": ("EXPORTER_SQS__BATCH_WINDOW", 1.0),
     "sqs.on-invalid": ("EXPORTER_SQS__ON_INVALID", "auto"),
     "events.types": ("EXPORTER_EVENTS__TYPES", ()),
     "events.max-types": ("EXPORTER_EVENTS__MAX_TYPES", 200),
+    "events.type-field": ("EXPORTER_EVENTS__TYPE_FIELD", "type"),
+    "events.value-field": ("EXPORTER_EVENTS__VALUE_FIELD", "value"),
+    "events.timestamp-field": ("EXPORTER_EVENTS__TIMESTAMP_FIELD", "occurred_at"),
     "events.require-timestamp": ("EXPORTER_EVENTS__REQUIRE_TIMESTAMP", False),
+    "events.id-field": ("EXPORTER_EVENTS__ID_FIELD", ""),
+    "events.id-window": ("EXPORTER_EVENTS__ID_WINDOW", None),
+    "events.envelope": ("EXPORTER_EVENTS__ENVELOPE", "auto"),
+    "events.labels": ("EXPORTER_EVENTS__LABELS", ()),
+    "events.max-series": ("EXPORTER_EVENTS__MAX_SERIES", 1000),
     "ledger.path": ("EXPORTER_LEDGER__PATH", Path("ledger.db")),
+    "ledger.url": ("EXPORTER_LEDGER__URL", None),
+    "ledger.name": ("EXPORTER_LEDGER__NAME", None),
     "ledger.window": ("EXPORTER_LEDGER__WINDOW", 3600.0),
     "ledger.max-ids": ("EXPORTER_LEDGER__MAX_IDS", 2_000_000),
     "web.listen-address": ("EXPORTER_WEB__LISTEN_ADDRESS", "127.0.0.1:9797"),
     "web.telemetry-path": ("EXPORTER_WEB__TELEMETRY_PATH", "/metrics"),
     "web.config.file": ("EXPORTER_WEB__CONFIG__FILE", None),
+    "web.zero-first": ("EXPORTER_WEB__ZERO_FIRST", True),
     "web.created-timestamps": ("EXPORTER_WEB__CREATED_TIMESTAMPS", False),
     "summary.interval": ("EXPORTER_SUMMARY__INTERVAL", 10.0),
     "shutdown.timeout": ("EXPORTER_SHUTDOWN__TIMEOUT", 4.0),
@@ -36,13 +49,29 @@ TABLE = {
     "log.format": ("EXPORTER_LOG__FORMAT", "logfmt"),
 }
 OTHER_VALUES = {
+    "until-empty-timeout": ("5s", 5.0),
+    "sqs.batch-window": ("0", 0.0),
+    "ledger.url": ("postgresql://db.example/exporter", "postgresql://db.example/exporter"),
+    "ledger.name": ("shop-eu", "shop-eu"),
+    "web.zero-first": ("false", False),
     "until-empty": ("true", True),
     "sqs.max-receives": ("256", 256),
     "sqs.wait-seconds": ("0", 0),
     "sqs.on-invalid": ("leave", "leave"),
     "events.types": ("purchase, page view,", ("purchase", "page view")),
     "events.max-types": ("0", 0),
+    "events.type-field": ("attribute:event_type", "attribute:event_type"),
+    "events.value-field": ("detail.order.total", "detail.order.total"),
+    "events.timestamp-field": ("meta.at", "meta.at"),
     "events.require-timestamp": ("yes", True),
+    "events.id-field": ("order_id", "order_id"),
+    "events.id-window": ("14d", 1_209_600.0),
+    "events.envelope": ("sns", "sns"),
+    "events.labels": (
+        "currency, country=shipping.country",
+        (("currency", "currency"), ("country", "shipping.country")),
+    ),
+    "events.max-series": ("0", 0),
     "ledger.path": ("/data/ledger.db", Path("/data/ledger.db")),
     "ledger.window": ("1h30m", 5400.0),
     "ledger.max-ids": ("1000", 1000),
@@ -75,6 +104,15 @@ WRONG_VALUES = [
     ("events.types", "a" * 129),
     ("events.types", "tab\tinside"),
     ("events.max-types", "-1"),
+    ("events.type-field", "order-type"),
+    ("events.value-field", "items[0].price"),
+    ("events.timestamp-field", "attribute:AWS.at"),
+    ("events.id-field", "a..b"),
+    ("events.id-window", "forever"),
+    ("events.envelope", "kinesis"),
+    ("events.labels", "shipping.country"),
+    ("events.labels", "type"),
+    ("events.max-series", "100001"),
     ("ledger.path", "."),
     ("ledger.path", "a\0b"),
     ("ledger.window", "999ms"),
@@ -166,7 +204,7 @@ def test_a_wrong_value_is_named_with_its_source(key: str, text: str) -> None:
 )
 def test_a_queue_is_a_name_or_a_url(queue: str) -> None:
     """Both are taken as they are."""
-    assert read_settings({"queue": queue}, {}).queue == queue
+    assert read_settings({"queue": queue}, {}).queue == (queue,)
 
 
 def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_path: Path) -> None:
@@ -176,22 +214,22 @@ def test_a_flag_goes_before_a_variable_before_the_file_before_the_default(tmp_pa
     )
     environment = {"SQS_QUEUE_NAME": "variable", "EXPORTER_SQS__WAIT_SECONDS": "4", "EXPORTER_LEDGER__MAX_IDS": ""}
     settings = read_settings({"queue": "flag", **named}, environment)
-    assert (settings.queue, settings.sqs.max_receives, settings.sqs.wait_seconds) == ("flag", 1, 4)
+    assert (settings.queue, settings.sqs.max_receives, settings.sqs.wait_seconds) == (("flag",), 1, 4)
     assert (settings.ledger.max_ids, settings.log.level, settings.web.port) == (3000, "info", 9797)
 
 
 def test_the_file_can_be_named_by_a_variable(tmp_path: Path) -> None:
     """So an image needs no flag."""
     named, path = in_file(tmp_path, "queue: orders\n")
-    assert read_settings({}, {"EXPORTER_CONFIG__FILE": path}).queue == "orders"
-    assert read_settings(named, {"EXPORTER_CONFIG__FILE": "/nowhere"}).queue == "orders"
+    assert read_settings({}, {"EXPORTER_CONFIG__FILE": path}).queue == ("orders",)
+    assert read_settings(named, {"EXPORTER_CONFIG__FILE": "/nowhere"}).queue == ("orders",)
 
 
 def test_the_file_takes_lists_and_leaves_words_as_they_are(tmp_path: Path) -> None:
     """YAML's own reading of words and numbers changes no setting."""
     named, _ = in_file(tmp_path, "queue: 0123\nevents:\n  types: [no, 1:30, 0o17]\n  require_timestamp: off\n")
     settings = read_settings(named, {})
-    assert settings.queue == "0123"
+    assert settings.queue == ("0123",)
     assert settings.events.types == ("no", "1:30", "0o17")
     assert settings.events.require_timestamp is False
 
@@ -203,7 +241,7 @@ def test_the_file_takes_lists_and_leaves_words_as_they_are(tmp_path: Path) -> No
             "queue: orders\nsqs:\n  max-receives: 0\n",
             "{path}:3 (sqs.max-receives) is '0': use a whole number from 1 to 256",
         ),
-        ("queue: [a, b]\n", "{path}:1 (queue) is 'a,b': use its name"),
+        ("queue: [a, b c]\n", "{path}:1 (queue) is 'a,b c': use a name"),
         ("queue: {a: b}\n", "{path}:1 (queue) is neither a value nor a list of values"),
         ("sqs: 3\n", "{path}:1 (sqs) is not a mapping"),
         ("- queue\n", "{path}:1 (the file) is not a mapping"),
@@ -249,7 +287,7 @@ def test_a_file_that_cannot_be_read_is_named(content: bytes | None, tmp_path: Pa
         ("EXPORTER_LEDGER_PATH", "; did you mean EXPORTER_LEDGER__PATH?"),
         ("EXPORTER_QUEUE", "; did you mean SQS_QUEUE_NAME?"),
         ("EXPORTER_LOG__LEVEL", "; did you mean LOG_LEVEL?"),
-        ("EXPORTER_XYZ", "; unset it"),
+        ("EXPORTER_SHOP__XYZ", "; unset it"),
     ],
 )
 def test_an_unknown_variable_is_a_wrong_setting(name: str, hint: str) -> None:
@@ -259,9 +297,50 @@ def test_an_unknown_variable_is_a_wrong_setting(name: str, hint: str) -> None:
     )
 
 
+@pytest.mark.parametrize("name", ["EXPORTER_PORT", "EXPORTER_SERVICE_HOST", "EXPORTER_PORT_9797_TCP_ADDR"])
+def test_what_kubernetes_sets_for_a_service_named_exporter_is_left_alone(name: str) -> None:
+    """Its variables have no double underscore, as all of ours but a few have."""
+    assert read_settings({"queue": "orders"}, {name: "tcp://10.0.0.1:9797"}).queue == ("orders",)
+
+
+@pytest.mark.parametrize(
+    ("text", "queues"),
+    [
+        ("orders,returns", ("orders", "returns")),
+        ("shop-*", ("shop-*",)),
+        (
+            "orders, shop-* ,https://sqs.eu-west-1.amazonaws.com/1/o",
+            ("orders", "shop-*", "https://sqs.eu-west-1.amazonaws.com/1/o"),
+        ),
+    ],
+)
+def test_several_queues_are_named_with_commas(text: str, queues: tuple[str, ...]) -> None:
+    """Names, URLs and prefixes may be mixed."""
+    assert read_settings({"queue": text}, {}).queue == queues
+
+
+@pytest.mark.parametrize("text", ["*", "shop-*x", "https://sqs.eu-west-1.amazonaws.com/1/shop-*", "shop*.fifo", ","])
+def test_a_prefix_has_its_star_at_the_end(text: str) -> None:
+    """Anything else with a star in it, or no name at all, is a wrong setting."""
+    assert "such as orders,shop-*" in sentence_of({"queue": text})
+
+
+def test_a_file_and_a_database_for_the_ledger_are_a_wrong_setting() -> None:
+    """The sentence names both sources, and what to do."""
+    said = sentence_of({"queue": "a", "ledger.path": "x.db"}, {"EXPORTER_LEDGER__URL": "postgresql://db/x"})
+    assert said.startswith("--ledger.path and the environment variable EXPORTER_LEDGER__URL are both set: keep the one")
+
+
+def test_a_duration_without_a_unit_is_asked_for_its_unit() -> None:
+    """The most frequent mistake gets its own hint."""
+    assert sentence_of({"queue": "a", "ledger.window": "3600"}).endswith(
+        "such as 1h (3600 of what? 3600s are seconds, 3600m minutes)"
+    )
+
+
 def test_a_missing_queue_is_named_with_every_way_to_set_it() -> None:
     """Without a queue there is nothing to do; an empty variable is no queue."""
-    said = "the queue's name or URL is missing: set --queue, SQS_QUEUE_NAME or 'queue' in --config.file"
+    said = "--queue is missing: set it, SQS_QUEUE_NAME or 'queue' in --config.file"
     assert sentence_of({}) == said
     assert sentence_of({}, {"SQS_QUEUE_NAME": ""}) == said
 
@@ -280,10 +359,14 @@ def test_what_is_flag_only_is_taken_from_no_other_source(tmp_path: Path) -> None
     """A demo does not write into the ledger that a variable names."""
     named, _ = in_file(tmp_path, "queue: orders\n")
     environment = {"EXPORTER_LEDGER__PATH": "/data/ledger.db", "EXPORTER_SUMMARY__INTERVAL": "5s"}
-    defaults = {"queue": "demo", "ledger.path": "/tmp/x.db", "summary.interval": "2s"}  # noqa: S108 - nothing is written
+    defaults = {"queue": "demo", "ledger.path": "/nowhere/x.db", "summary.interval": "2s"}
     flag_only = {"queue", "ledger.path"}
     settings = read_settings(named, environment, defaults=defaults, flag_only=flag_only)
-    assert (settings.queue, settings.ledger.path, settings.summary.interval_seconds) == ("demo", Path("/tmp/x.db"), 5)  # noqa: S108 - the same
+    assert (settings.queue, settings.ledger.path, settings.summary.interval_seconds) == (
+        ("demo",),
+        Path("/nowhere/x.db"),
+        5,
+    )
     flags = {"ledger.path": "mine.db"}
     assert read_settings(flags, environment, defaults=defaults, flag_only=flag_only).ledger.path == Path("mine.db")
 
@@ -292,7 +375,7 @@ def test_settings_never_change() -> None:
     """They are read once; nothing can set them later."""
     settings = read_settings({"queue": "orders"}, {})
     with pytest.raises(ValidationError):
-        settings.queue = "other"
+        settings.queue = ("other",)
     with pytest.raises(ValidationError):
         settings.sqs.max_receives = 1
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from exporter.errors import LedgerError
 from exporter.ledger import failpoint
+from exporter.ledger.sqlite.migration import TABLES_1, migrate
 from exporter.ledger.sqlite.schema import APPLICATION_ID, TABLES, VERSION, failure, failures_of
 from exporter.ledger.sqlite.wal import lost_transactions
 
@@ -39,13 +40,16 @@ _MAGIC = b"SQLite format 3\0"
 
 
 class Database:
-    """An existing ledger, opened by nobody else, and checked. Raises LedgerError."""
+    """An existing ledger, opened by nobody else, checked, and brought to today's schema. Raises LedgerError.
 
-    def __init__(self, path: str, lock_timeout_seconds: float) -> None:
+    `name` is what a ledger of an older schema, which has none, is to be called.
+    """
+
+    def __init__(self, path: str, lock_timeout_seconds: float, name: str | None = None) -> None:
         self._path = path
         self._log_pages = 0
         with failures_of(path):
-            self.connection = _connect(path, lock_timeout_seconds)
+            self.connection = _connect(path, lock_timeout_seconds, name)
             try:
                 self._files = self._identify()
             except OSError:
@@ -103,7 +107,7 @@ class Database:
         return database.st_dev, database.st_ino, log.st_ino
 
 
-def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
+def _connect(path: str, lock_timeout_seconds: float, name: str | None) -> sqlite3.Connection:
     """Open an existing ledger, alone, and check that it is one and whole. Raises LedgerError."""
     found = Path(path).stat()  # `is_file` may take a file that can't be looked at for none
     if not stat.S_ISREG(found.st_mode):
@@ -115,7 +119,7 @@ def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
             raise failure(path, "read_only", f"no permission to write {place}")
     _require_ours(path)
     log = f"{path}-wal"
-    if lost_transactions(log) and not _in_use(path) and lost_transactions(log):
+    if lost_transactions(log) and not in_use(path) and lost_transactions(log):
         raise failure(path, "corrupt", "its write-ahead log")
     uri = f"file:{quote(os.fsencode(path))}?mode=rw"
     connection = sqlite3.connect(
@@ -125,17 +129,20 @@ def _connect(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
         for pragma in _PRAGMAS:
             connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute("BEGIN IMMEDIATE")
-        _require_whole(connection, path)
+        version = _require_whole(connection, path)
         connection.execute("COMMIT")
         # Rewrites what an earlier process left in the log: after a failed fsync it may be in the page cache alone.
         _checkpoint(connection, "TRUNCATE")
+        if version == 1:
+            migrate(connection, path, name)
+            _checkpoint(connection, "TRUNCATE")
     except BaseException:
         connection.close()
         raise
     return connection
 
 
-def _in_use(path: str) -> bool:
+def in_use(path: str) -> bool:
     """Tell whether another process has the ledger open, and may be writing the log that was just read.
 
     The lock is SQLite's: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE).
@@ -163,20 +170,30 @@ def _require_ours(path: str) -> None:
         raise failure(path, "corrupt", "file is not a database")
     if application_id != APPLICATION_ID:
         raise failure(path, "unreadable", "it is no ledger but another program's database")
+    _require_known(path, version)
+
+
+def _require_known(path: str, version: int) -> None:
     if version > VERSION:
         raise failure(path, "newer_schema", f"schema {version}, this one knows {VERSION}")
-    if version != VERSION:
+    if version < 1:
         raise failure(path, "corrupt", f"schema {version}, which never was")
 
 
-def _require_whole(connection: sqlite3.Connection, path: str) -> None:
+def _require_whole(connection: sqlite3.Connection, path: str) -> int:
+    """Check that it holds what a ledger holds; returns its schema's version."""
+    ((version,),) = connection.execute("PRAGMA user_version").fetchall()
+    _require_known(path, version)
     tables = dict(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
     # SQLite's own, such as those of ANALYZE, are no harm.
-    if {name: sql for name, sql in tables.items() if not name.startswith("sqlite_")} != TABLES:
+    if {name: sql for name, sql in tables.items() if not name.startswith("sqlite_")} != (
+        TABLES_1 if version == 1 else TABLES
+    ):
         raise failure(path, "corrupt", "its tables are not a ledger's")
     ((found,),) = connection.execute("PRAGMA quick_check(1)").fetchall()
     if found != "ok":
         raise failure(path, "corrupt", str(found).splitlines()[-1])
+    return int(version)
 
 
 def _checkpoint(connection: sqlite3.Connection, mode: str = "PASSIVE") -> None:

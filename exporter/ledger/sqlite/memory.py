@@ -1,9 +1,9 @@
 """Which messages are remembered: the index of ids, which of them are unsettled, and the rows they are rebuilt from.
 
-Each commit appends one row: the ids settled since the commit before (`settled`), those that are new (`ids`), those of
-duplicates, which are remembered anew (`renewed`), and the unsettled ones of rows that it drops, with the clock of their
-own commit (`carried`). Rows are dropped from the oldest on, so that what settles an id never goes before what remembers
-it. Read in order, they give exactly what is in memory.
+Each commit of a queue appends one row: the ids settled since the commit before (`settled`), those that are new (`ids`),
+those of messages that are delivered again, which are remembered anew (`renewed`), and the unsettled ones of rows that
+it drops, with the clock of their own commit (`carried`). Rows are dropped from the oldest on, so that what settles an
+id never goes before what remembers it. Read in order, they give exactly what is in memory.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from zlib import crc32
 
 from exporter.ledger import failpoint
 from exporter.ledger.message_ids import ID_BYTES, split
-from exporter.ledger.room import reserved_ids
 from exporter.ledger.sqlite.ids import IdIndex
+from exporter.ledger.sqlite.rows import PRUNE_AT_LEAST, Limits, Moment, Seqs, may_go
 
 if TYPE_CHECKING:
     import sqlite3
@@ -26,12 +26,10 @@ if TYPE_CHECKING:
 
 _head = Struct(">2q3d4q")
 _carried = Struct(f">{ID_BYTES}sd")
-_PRUNE_AT_LEAST = 2_000
-"""Ids a commit may look at to forget some, beside two for each that it remembers: about 2 ms."""
 
 
 class Row(NamedTuple):
-    """One commit: when, as in `Moment`, and what it did to the memory of ids."""
+    """One commit of one queue: when, as in `Moment`, and what it did to the memory of ids."""
 
     seq: int
     queue_id: int
@@ -55,32 +53,9 @@ class Row(NamedTuple):
         return self.clock_seconds + self.paused_seconds
 
     @property
-    def blobs(self) -> tuple[bytes, bytes, bytes, bytes]:
-        """All ids it names, in the order in which they are to be applied."""
-        return self.settled, self.ids, self.renewed, self.carried
-
-
-class Moment(NamedTuple):
-    """A time: on the ledger's own clock, in the seconds in which it stood still for want of room, and Unix time."""
-
-    clock_seconds: float
-    paused_seconds: float
-    committed_at_seconds: float
-
-
-class Limits(NamedTuple):
-    """How long ids stay, and how many."""
-
-    window_seconds: float
-    protected_seconds: float
-    """Younger ids are not dropped to make room: twice the visibility timeout."""
-    retention_seconds: float
-    max_ids: int
-
-    @property
-    def comfortable_ids(self) -> int:
-        """How many ids leave enough room for the next messages; above it, room is made."""
-        return self.max_ids - reserved_ids(self.max_ids)
+    def bytes_of_ids(self) -> int:
+        """How long its ids are, all together."""
+        return len(self.settled) + len(self.ids) + len(self.renewed) + len(self.carried)
 
 
 @dataclass(slots=True)
@@ -89,8 +64,7 @@ class Pruned:
 
     oldest: Row | None = None
     """The oldest row that is left; None: none was."""
-    last_seq: int = 0
-    rows: int = 0
+    seqs: list[int] = field(default_factory=list)
     checksums: int = 0
     dropped: list[bytes] = field(default_factory=list)
     expired: list[bytes] = field(default_factory=list)
@@ -99,14 +73,17 @@ class Pruned:
     forgotten_early: int = 0
 
 
+NOTHING_PRUNED = Pruned()
+
+
 class Memory:
     """The ids in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
-    def __init__(self, queue_id: int, room: Room) -> None:
-        self._queue_id = queue_id
+    def __init__(self, room: Room) -> None:
         self._room = room
         self._index = IdIndex()
         self._unsettled: dict[bytes, float] = {}
+        self._seqs = Seqs()
         self._oldest: Row | None = None
 
     def __len__(self) -> int:
@@ -126,24 +103,24 @@ class Memory:
         """Those of the ids that are remembered."""
         return self._index.known(ids)
 
+    def all(self) -> Iterator[tuple[bytes, float | None]]:
+        """Yield all ids, and since when each is unsettled, if it is."""
+        return ((i, self._unsettled.get(i)) for i in self._index)
+
     def settle(self, ids: Iterable[bytes]) -> list[bytes]:
         """Mark ids as settled; returns those that were not."""
         pop = self._unsettled.pop
         return [i for i in ids if pop(i, None) is not None]
 
-    def load(self, connection: sqlite3.Connection) -> int:
-        """Rebuild from the rows; returns the sum of their checksums. Raises ValueError where one is damaged."""
-        checksums = 0
-        for row, checksum in self._rows(connection, first_seq=0):
-            checksums += checksum
-            for i in split(row.settled):
-                self._unsettled.pop(i, None)
-            self.remember(row, split(row.ids))
-        return checksums
+    def restore(self, row: Row) -> None:
+        """Take in the next row while rebuilding. Raises struct.error where it does not hold ids."""
+        for i in split(row.settled):
+            self._unsettled.pop(i, None)
+        self.remember(row, split(row.ids))
 
     def remember(self, row: Row, ids: Sequence[bytes]) -> None:
         """Take in a row that was committed; `ids` are those of `row.ids`."""
-        if not any(row.blobs):
+        if not row.bytes_of_ids:
             return
         self._index.add(ids, row.seq)
         self._unsettled.update(dict.fromkeys(ids, row.clock_seconds))
@@ -155,41 +132,33 @@ class Memory:
             carried = dict(_carried.iter_unpack(row.carried))
             self._index.renew(carried, row.seq)
             self._unsettled.update(carried)
+        self._seqs.append(row.seq)
         self._oldest = self._oldest or row
         self._room.take(row.age_seconds, (len(row.ids) + len(row.renewed)) // ID_BYTES)
 
-    def append(self, connection: sqlite3.Connection, row: Row) -> int:
-        """Write a row, unless it says nothing; returns its checksum, or 0."""
-        if not any(row.blobs):
-            return 0
-        checksum = row.checksum()
-        connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum))
-        return checksum
-
-    def prunable(self, now: Moment, limits: Limits) -> bool:
+    def prunable(self, now: Moment, limits: Limits, excess: int) -> bool:
         """Whether the oldest row is due, or may make room."""
-        return self._oldest is not None and _droppable(self._oldest, now, limits, len(self) - limits.comfortable_ids)
+        return self._oldest is not None and _droppable(self._oldest, now, limits, excess)
 
-    def prune(
+    def prune(  # noqa: PLR0913, PLR0917 - what a commit knows
         self,
         connection: sqlite3.Connection,
         now: Moment,
         limits: Limits,
         ids: Collection[bytes],
         renewed: Collection[bytes],
+        excess: int,
     ) -> Pruned:
-        """Drop due rows, and further ones while there are too many ids; memory itself changes in `forget`.
+        """Drop due rows, and further ones while there are `excess` ids too many; memory itself changes in `forget`.
 
         `ids` and `renewed` are those of this commit. What is looked at is bounded by what is added, so that the commit
         after a quiet time is not held up.
         """
+        if not self.prunable(now, limits, excess):
+            return NOTHING_PRUNED
         pruned = Pruned()
-        excess = len(self) + len(ids) - limits.comfortable_ids
-        if self._oldest is None or not _droppable(self._oldest, now, limits, excess):
-            return pruned
-        budget = _PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
-        first_seq = self._oldest.seq
-        for row, checksum in self._rows(connection, first_seq):
+        budget = PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
+        for row, checksum in self._rows(connection):
             if budget <= 0 or not _droppable(row, now, limits, excess):
                 pruned.oldest = row
                 break
@@ -210,35 +179,48 @@ class Memory:
                     pruned.carried[i] = since
             excess -= len(pruned.dropped) - dropped_before
             budget -= len(looked_at) + 1
-            pruned.rows += 1
-            pruned.last_seq = row.seq
+            pruned.seqs.append(row.seq)
             pruned.checksums += checksum
-        deleted = connection.execute(
-            "DELETE FROM commits WHERE queue_id = ? AND seq BETWEEN ? AND ?",
-            (self._queue_id, first_seq, pruned.last_seq),
-        )
-        if deleted.rowcount != pruned.rows or not pruned.rows:
-            raise ValueError(deleted.rowcount)
+        connection.executemany("DELETE FROM commits WHERE seq = ?", [(seq,) for seq in pruned.seqs])
         failpoint.reach("in_prune")
         return pruned
 
     def forget(self, pruned: Pruned) -> None:
         """Take in what a commit dropped."""
-        if not pruned.rows:
+        if not pruned.seqs:
             return
         self._index.remove(pruned.dropped)
         for i in pruned.expired:
             del self._unsettled[i]
+        self._seqs.drop(len(pruned.seqs))
         self._oldest = pruned.oldest
 
-    def _rows(self, connection: sqlite3.Connection, first_seq: int) -> Iterator[tuple[Row, int]]:
-        query = "SELECT * FROM commits WHERE queue_id = ? AND seq >= ? ORDER BY seq"
-        for columns in connection.execute(query, (self._queue_id, first_seq)):
-            row = Row._make(columns[:-1])
-            checksum = row.checksum()
-            if checksum != columns[-1]:
-                raise ValueError(row.seq)
-            yield row, checksum
+    def _rows(self, connection: sqlite3.Connection) -> Iterator[tuple[Row, int]]:
+        for seq in self._seqs:
+            yield read_row(connection.execute("SELECT * FROM commits WHERE seq = ?", (seq,)).fetchone())
+
+
+def append(connection: sqlite3.Connection, row: Row) -> int:
+    """Write a row, unless it says nothing; returns its checksum, or 0."""
+    if not row.bytes_of_ids:
+        return 0
+    checksum = row.checksum()
+    connection.execute("INSERT INTO commits VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum))
+    return checksum
+
+
+def read_rows(connection: sqlite3.Connection) -> Iterator[tuple[Row, int]]:
+    """Read the rows of all queues in the order of their commits, with their checksums."""
+    return map(read_row, connection.execute("SELECT * FROM commits ORDER BY seq"))
+
+
+def read_row(columns: tuple[object, ...]) -> tuple[Row, int]:
+    """Take a row apart. Raises ValueError or TypeError where it is damaged, or is not there."""
+    row = Row._make(columns[:-1])
+    checksum = row.checksum()
+    if checksum != columns[-1]:
+        raise ValueError(row.seq)
+    return row, checksum
 
 
 def pack_carried(carried: Mapping[bytes, float]) -> bytes:
@@ -248,9 +230,9 @@ def pack_carried(carried: Mapping[bytes, float]) -> bytes:
 
 def _due(row: Row, now: Moment, limits: Limits) -> bool:
     # A row without ids settles, once it is the oldest, only those of rows that are gone.
-    return now.clock_seconds - row.clock_seconds >= limits.window_seconds or not any(row.blobs[1:])
+    has_ids = row.ids or row.renewed or row.carried
+    return now.clock_seconds - row.clock_seconds >= limits.window_seconds or not has_ids
 
 
 def _droppable(row: Row, now: Moment, limits: Limits, excess: int) -> bool:
-    age_seconds = now.clock_seconds + now.paused_seconds - row.age_seconds
-    return _due(row, now, limits) or (excess > 0 and age_seconds >= limits.protected_seconds)
+    return _due(row, now, limits) or may_go(row, now, limits, excess)

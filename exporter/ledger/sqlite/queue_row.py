@@ -8,12 +8,19 @@ from exporter.ledger.sqlite.schema import row_checksum
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Iterator
 
-_VALUES = "queues VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+class Identity(NamedTuple):
+    """The ledger's own row."""
+
+    instance_id: str
+    name: str
+    created_seconds: float
 
 
 class QueueRow(NamedTuple):
-    """One per queue, rewritten by each commit."""
+    """One per queue, rewritten by each of its commits. Counts are text on disk: SQLite's integers end at 2^63."""
 
     id: int
     name: str
@@ -26,54 +33,46 @@ class QueueRow(NamedTuple):
     duplicate: int
     timestamps_unreadable: int
     forgotten_early: int
+    without_event_id: int
+    events_forgotten: int
     rows_checksum: int
-    """Sum of the checksums of the queue's other rows: types, reasons and commits."""
+    """Sum of the checksums of the queue's other rows: series, reasons, commits and event ids."""
 
 
-def read_queue(connection: sqlite3.Connection, name: str) -> QueueRow | None:
-    """Read the row of the queue of that name; None: there is none. Raises ValueError where any queue's is damaged.
-
-    A damaged name must not look like a queue that is new, and every queue that was begun has types.
-    """
-    found = None
-    for columns in connection.execute("SELECT * FROM queues"):
-        row = QueueRow._make((*columns[:6], *map(int, columns[6:10]), columns[10]))
+def read_queues(connection: sqlite3.Connection) -> Iterator[QueueRow]:
+    """Read the rows of all queues. Raises ValueError where one is damaged, or others' rows belong to none."""
+    for columns in connection.execute("SELECT * FROM queues ORDER BY id"):
+        row = QueueRow._make((*columns[:6], *map(int, columns[6:12]), columns[12]))
         if _columns(row) != columns:
-            raise ValueError(name)
-        if row.name == name:
-            found = row
-    if connection.execute("SELECT queue_id FROM types EXCEPT SELECT id FROM queues").fetchall():
-        raise ValueError(name)
-    return found
+            raise ValueError(row.name)
+        yield row
+    if connection.execute("SELECT queue_id FROM series EXCEPT SELECT id FROM queues").fetchall():
+        raise ValueError("queue_id")
 
 
-def begin_queue(connection: sqlite3.Connection, name: str) -> QueueRow:
-    """Write the row of a queue that has none."""
-    (rows,) = connection.execute("SELECT count(*) FROM queues").fetchone()
-    row = QueueRow(rows + 1, name, None, 0, 0.0, 0.0, 0, 0, 0, 0, 0)
-    connection.execute("INSERT INTO " + _VALUES, _columns(row))
-    return row
+def new_queue(queue_id: int, name: str) -> QueueRow:
+    """Make the row of a queue that has none."""
+    return QueueRow(queue_id, name, None, 0, 0.0, 0.0, 0, 0, 0, 0, 0, 0, 0)
 
 
 def write_queue(connection: sqlite3.Connection, row: QueueRow) -> None:
-    """Rewrite the row."""
-    connection.execute("REPLACE INTO " + _VALUES, _columns(row))
+    """Write the row, or rewrite it."""
+    connection.execute("REPLACE INTO queues VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", _columns(row))
 
 
-def read_identity(connection: sqlite3.Connection) -> tuple[str, float]:
-    """Read the ledger's instance id and when it was made, Unix time. Raises ValueError where that is damaged."""
-    ((_, instance_id, created_seconds, checksum),) = connection.execute("SELECT * FROM ledger").fetchall()
-    if row_checksum(instance_id, created_seconds) != checksum:
-        raise ValueError(instance_id)
-    return instance_id, created_seconds
+def read_identity(connection: sqlite3.Connection) -> Identity:
+    """Read the ledger's own row. Raises ValueError where that is damaged."""
+    ((_, *fields, checksum),) = connection.execute("SELECT * FROM ledger").fetchall()
+    if row_checksum(*fields) != checksum:
+        raise ValueError(fields)
+    return Identity(*fields)
 
 
-def last_seq(connection: sqlite3.Connection) -> int:
-    """Find the sequence number of the last commit of any queue."""
-    (seq,) = connection.execute("SELECT max(seq) FROM queues").fetchone()
-    return int(seq)
+def write_identity(connection: sqlite3.Connection, identity: Identity) -> None:
+    """Write the ledger's own row, or rewrite it."""
+    connection.execute("REPLACE INTO ledger VALUES (1, ?, ?, ?, ?)", (*identity, row_checksum(*identity)))
 
 
 def _columns(row: QueueRow) -> tuple[object, ...]:
-    columns = (*row[:6], *map(str, row[6:10]), row.rows_checksum)
+    columns = (*row[:6], *map(str, row[6:12]), row.rows_checksum)
     return (*columns, row_checksum(*columns))

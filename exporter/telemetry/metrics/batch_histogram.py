@@ -11,7 +11,7 @@ from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from prometheus_client import CollectorRegistry, Metric
 
@@ -24,22 +24,22 @@ class BatchHistogram(Collector):
     One thread observes; any other may collect, and sees the state after some whole batch: buckets, count and sum agree.
     """
 
-    def __init__(
-        self, name: Name, labels: Iterable[tuple[str, ...]], buckets: Sequence[float], registry: CollectorRegistry
-    ) -> None:
-        """Begin one series for each of the label values; others can't be observed."""
+    def __init__(self, name: Name, registry: CollectorRegistry) -> None:
         self._name = name
-        self._upper_bounds = (*buckets, math.inf)
-        self._bucket_names = (*map(str, buckets), "+Inf")
+        self._upper_bounds = (*name.buckets, math.inf)
+        self._bucket_names = (*map(str, name.buckets), "+Inf")
         self._created_seconds = time.time()
-        nothing: tuple[tuple[int, ...], float] = ((0,) * len(self._upper_bounds), 0.0)
-        self._published = dict.fromkeys(labels, nothing)
+        self._published: dict[tuple[str, ...], tuple[tuple[int, ...], float]] = {}
         registry.register(self)
+
+    def begin(self, labels: tuple[str, ...]) -> None:
+        """Begin a series at 0, before it is observed."""
+        self._published.setdefault(labels, self._nothing())
 
     def observe(self, labels: tuple[str, ...], seconds: Iterable[float]) -> None:
         """Count a batch of durations. One below 0 (a clock that runs ahead) counts as 0."""
         ordered = sorted(seconds)
-        counts, total = self._published[labels]
+        counts, total = self._published.get(labels) or self._nothing()
         self._published[labels] = (
             tuple(n + bisect_right(ordered, bound) for n, bound in zip(counts, self._upper_bounds, strict=True)),
             total + sum(ordered[bisect_left(ordered, 0.0) :]),
@@ -52,11 +52,14 @@ class BatchHistogram(Collector):
     def collect(self) -> Iterable[Metric]:
         """Give the family as of the latest whole batch."""
         family = self._family()
-        for labels, (counts, total) in self._published.items():
+        for labels, (counts, total) in list(self._published.items()):
             family.add_metric(labels, list(zip(self._bucket_names, counts, strict=True)), total)
             named = dict(zip(self._name.labels, labels, strict=True))
             family.add_sample(f"{self._name.name}_created", named, self._created_seconds)
         yield family
+
+    def _nothing(self) -> tuple[tuple[int, ...], float]:
+        return (0,) * len(self._upper_bounds), 0.0
 
     def _family(self) -> HistogramMetricFamily:
         return HistogramMetricFamily(self._name.name, self._name.help, labels=self._name.labels)

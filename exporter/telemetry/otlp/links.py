@@ -17,7 +17,7 @@ from exporter.telemetry.otlp import names
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.sqs.calls import Message, Received
+    from exporter.sqs.answers import Message, Received
 
 MAX_HEADER_CHARACTERS = 512
 

@@ -1,4 +1,4 @@
-"""What the log owes to OpenTelemetry: ids of the current trace, and peace from a collector that does not answer."""
+"""Adds the ids of the current trace to log lines, and rate-limits the SDK's own lines."""
 
 from __future__ import annotations
 

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Histogram,
-    HistogramDataPoint,
     Metric,
     NumberDataPoint,
     Sum,
 )
 
-from exporter.sqs.answers import Failed, Received
+from exporter.sqs.answers import Deleted, Failed, Received
 from exporter.telemetry.otlp import names
+from exporter.telemetry.otlp.families import histogram_point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -47,25 +47,21 @@ class Measurements:
         self._batches: dict[Key, _Durations] = {}
         self._consumed: dict[str, int] = {}
 
-    def answered(self, answers: Sequence[Answer], queues: Sequence[str]) -> int:
-        """Measure calls that were answered or failed, each beside its queue; returns how many.
+    def answered(self, answers: Sequence[Answer]) -> int:
+        """Measure calls that were answered or failed; returns how many.
 
         Empty long polls are not measured: they take as long as they wait.
         """
         measured = 0
         with self._lock:
-            for answer, queue in zip(answers, queues, strict=True):
+            for answer in answers:
+                operation, error = outcome_of(answer)
                 if isinstance(answer, Received):
-                    operation, error = "receive", ""
                     if not answer.messages and not answer.released:
                         continue
-                    self._consumed[queue] = self._consumed.get(queue, 0) + len(answer.messages)
-                elif isinstance(answer, Failed):
-                    operation, error = answer.operation, answer.reason
-                else:
-                    operation, error = "delete", answer.failed[0][1] if answer.failed else ""
+                    self._consumed[answer.queue] = self._consumed.get(answer.queue, 0) + len(answer.messages)
                 measured += 1
-                _observe(self._calls, (queue, operation, error), answer.answered_at - answer.sent_at)
+                _observe(self._calls, (answer.queue, operation, error), answer.answered_at - answer.sent_at)
         return measured
 
     def processed(self, queue: str, seconds: float, error: str = "") -> None:
@@ -120,16 +116,8 @@ class Measurements:
         self, name: str, description: str, series: Sequence[tuple[Attributes, _Durations]], now_nano: int
     ) -> Metric:
         points = [
-            HistogramDataPoint(
-                attributes,
-                self._began_nano,
-                max(self._began_nano, now_nano),
-                sum(durations.counts),
-                durations.total,
-                durations.counts,
-                names.DURATION_BUCKETS,
-                durations.least,
-                durations.most,
+            histogram_point(
+                attributes, (self._began_nano, now_nano), durations.counts, durations.total, names.DURATION_BUCKETS
             )
             for attributes, durations in series
         ]
@@ -139,19 +127,27 @@ class Measurements:
 class _Durations:
     """A histogram of seconds."""
 
-    __slots__ = ("counts", "least", "most", "total")
+    __slots__ = ("counts", "total")
 
     def __init__(self) -> None:
         self.counts = [0] * (len(names.DURATION_BUCKETS) + 1)
         self.total = 0.0
-        self.least = float("inf")
-        self.most = 0.0
 
     def copy(self) -> _Durations:
         """Return one that does not change."""
         same = _Durations()
-        same.counts, same.total, same.least, same.most = list(self.counts), self.total, self.least, self.most
+        same.counts, same.total = list(self.counts), self.total
         return same
+
+
+def outcome_of(answer: Answer) -> tuple[str, str]:
+    """Return the operation, and its error.type: "" where it succeeded, else the first reason of several."""
+    if isinstance(answer, Received):
+        return "receive", ""
+    if isinstance(answer, Failed):
+        return answer.operation, answer.reason
+    operation = "delete" if isinstance(answer, Deleted) else "change_visibility"
+    return operation, answer.failed[0][1] if answer.failed else ""
 
 
 def _observe(series: dict[Key, _Durations], key: Key, seconds: float) -> None:
@@ -160,8 +156,6 @@ def _observe(series: dict[Key, _Durations], key: Key, seconds: float) -> None:
         durations = series[key] = _Durations()
     durations.counts[bisect_left(names.DURATION_BUCKETS, seconds)] += 1
     durations.total += seconds
-    durations.least = min(durations.least, seconds)
-    durations.most = max(durations.most, seconds)
 
 
 def _attributes(key: Key) -> Attributes:

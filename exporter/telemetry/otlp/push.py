@@ -1,4 +1,4 @@
-"""Pushes metrics on a thread of its own."""
+"""Pushes metrics on a thread of its own, and counts what could not be pushed."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import time
 from typing import TYPE_CHECKING
 
 from opentelemetry.sdk.metrics.export import MetricExportResult
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from opentelemetry.sdk.metrics.export import MetricExporter, MetricsData
+    from opentelemetry.sdk.trace import ReadableSpan
 
 log = logging.getLogger("exporter.telemetry.otlp")
 
@@ -30,6 +32,7 @@ class Push:
         self._interval_seconds = interval_seconds
         self.succeeding = True
         """Whether the latest push that came to an end succeeded."""
+        self.failures = 0
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="otlp-push", daemon=True)
 
@@ -52,9 +55,33 @@ class Push:
     def _push(self) -> None:
         try:
             self.succeeding = self._exporter.export(self._collect()) is MetricExportResult.SUCCESS
+            self.failures += not self.succeeding
         except Exception:
             self.succeeding = False
+            self.failures += 1
             log.exception("a push of metrics failed, the next one brings what it would have brought")
+
+
+class CountedSpanExporter(SpanExporter):
+    """Exports spans through another, and counts the batches that could not be."""
+
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self.failures = 0
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        """Export a batch."""
+        result = self._exporter.export(spans)
+        self.failures += result is not SpanExportResult.SUCCESS
+        return result
+
+    def shutdown(self) -> None:
+        """End."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Wait for what is under way."""
+        return self._exporter.force_flush(timeout_millis)
 
 
 def finish(ends: Iterable[Callable[[], object]], timeout_seconds: float) -> bool:

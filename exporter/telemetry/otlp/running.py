@@ -7,25 +7,25 @@ import time
 from typing import TYPE_CHECKING, Self
 from urllib.parse import urlsplit
 
-from opentelemetry.sdk.metrics.export import MetricsData, ResourceMetrics, ScopeMetrics
+from opentelemetry.sdk.metrics.export import Metric, MetricsData, ResourceMetrics, ScopeMetrics
 from opentelemetry.sdk.trace import SpanLimits
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 from exporter import __version__
 from exporter.telemetry.otlp import log_filter, names, sdk
+from exporter.telemetry.otlp.families import metrics_of
 from exporter.telemetry.otlp.measurements import Measurements
-from exporter.telemetry.otlp.push import Push, finish
-from exporter.telemetry.otlp.snapshot import metrics_of
+from exporter.telemetry.otlp.push import CountedSpanExporter, Push, finish
 from exporter.telemetry.otlp.telemetry import SpanBudget, Telemetry, Tracing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from opentelemetry.sdk.resources import Resource
     from opentelemetry.trace import Tracer
+    from prometheus_client.registry import Collector
 
-    from exporter.ledger import Snapshot
-    from exporter.sqs import QueueDepth
     from exporter.telemetry.otlp.environment import Signal, Wanted
 
 log = logging.getLogger("exporter.telemetry.otlp")
@@ -40,37 +40,45 @@ DEFAULT_MAX_LINKS = 128
 class OpenTelemetry:
     """Pushes metrics and spans from `start` to `stop`; `telemetry` is to be told of calls and batches.
 
-    `endpoint_url` is SQS's. `snapshot` and `depth` are called on a thread of this one's own.
+    `registry` is what /metrics shows, `ledger` gives the ledger's name, `queue_url` a queue's URL where it is known,
+    and `endpoint_url` is SQS's. All are asked on a thread of this one's own.
     """
 
     def __init__(
         self,
         wanted: Wanted,
         *,
-        queue_name: str,
+        registry: Collector,
+        ledger: Callable[[], str],
+        queue_url: Callable[[str], str | None],
         endpoint_url: str,
-        snapshot: Callable[[], Snapshot],
-        depth: Callable[[], QueueDepth | None],
     ) -> None:
         sdk.forget_empty_variables()
         log_filter.install()
         self._wanted = wanted
-        self._snapshot = snapshot
-        self._depth = depth
-        self._resource = sdk.resource_of(sdk.SCOPE, snapshot().instance_id)
+        self._registry = registry
+        self._ledger = ledger
+        self._resource = sdk.process_resource(sdk.SCOPE)
         self._scope = InstrumentationScope(sdk.SCOPE, __version__, names.SCHEMA_URL)
-        self._measurements = Measurements(_server(endpoint_url))
+        server = _server(endpoint_url)
+        self._measurements = Measurements(server)
         self._push = None
         if wanted.metrics is not None:
             exporter = sdk.metric_exporter(wanted.metrics)
             self._push = Push(exporter, self._collect, wanted.metric_interval_seconds)
-        tracer, self._tracer_provider = sdk.tracer_and_provider(wanted.traces, wanted, self._resource, ALWAYS_ON)
+        self._spans = None if wanted.traces is None else CountedSpanExporter(sdk.span_exporter(wanted.traces))
+        tracer, self._tracer_provider = sdk.tracer_and_provider(self._spans, wanted, self._resource, ALWAYS_ON)
         self.telemetry = Telemetry(
-            None if wanted.traces is None else _tracing(tracer, wanted),
+            None if self._spans is None else _tracing(tracer, wanted),
             self._measurements,
-            queue_name=queue_name,
-            server=_server(endpoint_url),
+            server=server,
+            queue_url=queue_url,
         )
+
+    def push_failures(self) -> Mapping[str, int]:
+        """Return how many pushes failed so far, by signal: of those that are on."""
+        pushed = {"metrics": self._push, "traces": self._spans}
+        return {signal: by.failures for signal, by in pushed.items() if by is not None}
 
     def start(self) -> Self:
         """Begin to push."""
@@ -95,11 +103,18 @@ class OpenTelemetry:
             log.warning("OpenTelemetry's last push was given up: of metrics, the next start pushes the same totals")
 
     def _collect(self) -> MetricsData:
-        """Put what the ledger holds and what was measured into one push, under one scope."""
+        """Put what the ledger keeps, if this process shows it, and the process's health into one push."""
         now_nano = time.time_ns()
-        metrics = metrics_of(self._snapshot(), self._depth(), now_nano) + self._measurements.metrics(now_nano)
-        scopes = [ScopeMetrics(self._scope, metrics, names.SCHEMA_URL)]
-        return MetricsData([ResourceMetrics(self._resource, scopes, self._resource.schema_url)])
+        kept, health = metrics_of(self._registry.collect(), now_nano)
+        described = [self._describe(self._resource, health + self._measurements.metrics(now_nano))]
+        if kept:
+            described.insert(0, self._describe(sdk.ledger_resource(self._resource, self._ledger()), kept))
+        return MetricsData(described)
+
+    def _describe(self, resource: Resource, metrics: list[Metric]) -> ResourceMetrics:
+        return ResourceMetrics(
+            resource, [ScopeMetrics(self._scope, metrics, names.SCHEMA_URL)], self._resource.schema_url
+        )
 
 
 def _destination(signal: Signal | None) -> str:
@@ -114,7 +129,7 @@ def _tracing(tracer: Tracer, wanted: Wanted) -> Tracing:
     return Tracing(
         tracer,
         wanted.sampled_share,
-        SpanBudget(wanted.span_batch_size, wanted.span_queue_size / (wanted.span_delay_milliseconds / 1000)),
+        SpanBudget(wanted.span_batch_size, wanted.span_batch_size / (wanted.span_delay_milliseconds / 1000)),
         DEFAULT_MAX_LINKS if max_links is None else max_links,
     )
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import uuid
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
@@ -35,29 +36,34 @@ def forget_empty_variables() -> None:
         del os.environ[name]
 
 
-def resource_of(service_name: str, instance_id: str) -> Resource:
-    """Describe this service; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before."""
+def process_resource(service_name: str) -> Resource:
+    """Describe this process; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before."""
     own = {
         names.SERVICE_NAME: service_name,
         names.SERVICE_VERSION: __version__,
-        names.SERVICE_INSTANCE_ID: instance_id,
+        names.SERVICE_INSTANCE_ID: str(uuid.uuid4()),
     }
     return Resource.create(own, names.SCHEMA_URL).merge(OTELResourceDetector().detect())
 
 
+def ledger_resource(process: Resource, ledger: str) -> Resource:
+    """Describe the ledger of that name: the same, whichever process pushes what it keeps."""
+    return process.merge(Resource({names.SERVICE_INSTANCE_ID: ledger}))
+
+
 def tracer_and_provider(
-    signal: Signal | None, settings: Wanted, resource: Resource, sampler: Sampler | None = None
+    exporter: SpanExporter | None, settings: Wanted, resource: Resource, sampler: Sampler | None = None
 ) -> tuple[Tracer, TracerProvider | None]:
-    """Return what makes spans, and what sends them: nothing does where there is no signal.
+    """Return what makes spans, and what hands them to the exporter: nothing does where there is none.
 
     The sampler is OTEL_TRACES_SAMPLER's, unless another is given.
     """
-    if signal is None:
+    if exporter is None:
         return NoOpTracerProvider().get_tracer(SCOPE), None
     provider = TracerProvider(sampler, resource, shutdown_on_exit=False)
     provider.add_span_processor(
         BatchSpanProcessor(
-            _span_exporter(signal),
+            exporter,
             max_queue_size=settings.span_queue_size,
             max_export_batch_size=settings.span_batch_size,
             schedule_delay_millis=settings.span_delay_milliseconds,
@@ -77,7 +83,8 @@ def metric_exporter(signal: Signal) -> MetricExporter:
     return http.OTLPMetricExporter(**_arguments(signal))
 
 
-def _span_exporter(signal: Signal) -> SpanExporter:
+def span_exporter(signal: Signal) -> SpanExporter:
+    """Make the exporter of spans."""
     if signal.protocol == "grpc":
         from opentelemetry.exporter.otlp.proto.grpc import trace_exporter as grpc
 

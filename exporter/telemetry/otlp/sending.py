@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -28,8 +27,8 @@ class Sending:
     def __init__(self, wanted: Wanted, queue_name: str) -> None:
         sdk.forget_empty_variables()
         log_filter.install()
-        resource = sdk.resource_of(SERVICE_NAME, str(uuid.uuid4()))
-        self._tracer, self._provider = sdk.tracer_and_provider(wanted.traces, wanted, resource)
+        exporter = None if wanted.traces is None else sdk.span_exporter(wanted.traces)
+        self._tracer, self._provider = sdk.tracer_and_provider(exporter, wanted, sdk.process_resource(SERVICE_NAME))
         self._name = f"send {queue_name}"
         self._attributes = names.operation_attributes(queue_name, "send")
         self._propagator = TraceContextTextMapPropagator()

@@ -12,8 +12,10 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanKind, Status, StatusCode, use_span
 
 from exporter.sqs.answers import Failed, Received
+from exporter.sqs.reasons import header
 from exporter.telemetry.otlp import names
 from exporter.telemetry.otlp.links import links_to_producers
+from exporter.telemetry.otlp.measurements import outcome_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -29,7 +31,7 @@ NOT_RECORDED = "ledger_unavailable"
 class SpanBudget:
     """How many spans may begin: `burst` at once, and `per_second` in the long run.
 
-    What the SDK's queue has no room for it drops, after all the work of making it.
+    Making a span and sending it takes 90 us: one for each call would take as much as the counting.
     """
 
     def __init__(self, burst: int, per_second: float, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -78,12 +80,17 @@ class Telemetry:
     """
 
     def __init__(
-        self, tracing: Tracing | None, measurements: Measurements, *, queue_name: str, server: dict[str, str | int]
+        self,
+        tracing: Tracing | None,
+        measurements: Measurements,
+        *,
+        server: dict[str, str | int],
+        queue_url: Callable[[str], str | None],
     ) -> None:
         self._tracing = tracing
         self._measurements = measurements
-        self._queue_name = queue_name
         self._server = server
+        self._queue_url = queue_url
         self._traced = False
         """Whether an iteration had spans since the last batch was begun."""
         self._receives: list[SpanContext] = []
@@ -92,7 +99,7 @@ class Telemetry:
 
     def answered(self, answers: Sequence[Answer]) -> bool:
         """Measure an iteration's calls; returns whether each of them, and their batch, is to have a span."""
-        measured = self._measurements.answered(answers, [self._queue_of(answer) for answer in answers])
+        measured = self._measurements.answered(answers)
         tracing = self._tracing
         if not measured or tracing is None:
             return False
@@ -107,24 +114,27 @@ class Telemetry:
         if self._tracing is None:
             yield
             return
-        operation, error, detail = "delete", None, None
+        operation, error = outcome_of(answer)
+        detail = None
         if isinstance(answer, Received):
-            operation, count = "receive", len(answer.messages) + sum(answer.released.values())
+            count = len(answer.messages) + sum(answer.released.values())
         elif isinstance(answer, Failed):
-            operation, error, detail, count = answer.operation, answer.reason, answer.detail, len(answer.deletions)
+            detail, count = answer.detail, len(answer.deletions)
         else:
             count = len(answer.confirmed) + len(answer.failed)
-            error = answer.failed[0][1] if answer.failed else None
-        queue = self._queue_of(answer)
-        attributes = names.operation_attributes(queue, operation) | self._server
+        attributes = names.operation_attributes(answer.queue, operation) | self._server
         if count:
             attributes[names.BATCH_COUNT] = count
-        if error is not None:
+        if error:
             attributes[names.ERROR_TYPE] = error
+        request_id = header(answer.headers, "x-amzn-requestid")
+        for name, known in ((names.QUEUE_URL, self._queue_url(answer.queue)), (names.REQUEST_ID, request_id)):
+            if known:
+                attributes[name] = known
         span = self._tracing.tracer.start_span(
-            f"{operation} {queue}", Context(), SpanKind.CLIENT, attributes, start_time=_wall_nano(answer.sent_at)
+            f"{operation} {answer.queue}", Context(), SpanKind.CLIENT, attributes, start_time=_wall_nano(answer.sent_at)
         )
-        if error is not None:
+        if error:
             span.set_status(Status(StatusCode.ERROR, detail))
         if isinstance(answer, Received):
             self._receives.append(span.get_span_context())
@@ -136,7 +146,7 @@ class Telemetry:
     def processing(self, received: Sequence[Received]) -> Iterator[None]:
         """Begin a batch: parsed meanwhile, and ended by `recorded` or `not_recorded`, then or later."""
         self.not_recorded()
-        queues = {self._queue_of(answer) for answer in received}
+        queues = {answer.queue for answer in received}
         batch = self._batch = _Batch(queues.pop() if len(queues) == 1 else "", time.monotonic(), None)
         traced, self._traced = self._traced, False
         receives, self._receives = self._receives, []
@@ -174,9 +184,6 @@ class Telemetry:
                 batch.span.set_attribute(names.ERROR_TYPE, error)
                 batch.span.set_status(Status(StatusCode.ERROR, "the ledger could not be written"))
             batch.span.end()
-
-    def _queue_of(self, answer: Answer) -> str:
-        return str(getattr(answer, "queue", self._queue_name))
 
 
 def _wall_nano(monotonic_seconds: float) -> int:

@@ -3,60 +3,26 @@
 from __future__ import annotations
 
 import os
-import queue as queues
 import socket
 import sys
 import time
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from housekeepers import housekeeping, wait_until
 from moto.server import ThreadedMotoServer
 from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 
-from exporter.errors import QueueUnavailableError, WrongSettingError
+from exporter.errors import WrongSettingError
 from exporter.sqs import REASONS, QueueAttributes, QueueDepth
-from exporter.sqs.aws import connect, queue_name_of
-from exporter.sqs.housekeeping import Housekeeping
+from exporter.sqs.aws import connect
+from exporter.sqs.names import queue_name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ACCOUNT = "123456789012"
-
-
-class Events:
-    """A listener that keeps what it is told, in order."""
-
-    def __init__(self) -> None:
-        self.told: queues.Queue[tuple[str, Any]] = queues.Queue()
-
-    def queue_waiting(self, error: QueueUnavailableError) -> None:
-        """Keep it."""
-        self.told.put(("waiting", error))
-
-    def queue_found(self, attributes: QueueAttributes) -> None:
-        """Keep it."""
-        self.told.put(("found", attributes))
-
-    def queue_recovered(self) -> None:
-        """Keep it."""
-        self.told.put(("recovered", None))
-
-    def attributes_denied(self, sentence: str) -> None:
-        """Keep it."""
-        self.told.put(("denied", sentence))
-
-    def dead_letter_queue_unreadable(self, sentence: str) -> None:
-        """Keep it."""
-        self.told.put(("unreadable", sentence))
-
-    def next(self, expected: str) -> Any:  # noqa: ANN401 - an error, attributes or a sentence
-        """Wait for the next event, which has to be this one."""
-        name, what = self.told.get(timeout=10)
-        assert name == expected
-        return what
 
 
 class Clock:
@@ -110,34 +76,6 @@ def attributes(**more: str) -> Answer:
     return Answer({"Attributes": {"QueueArn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:events", **more}})
 
 
-@contextmanager
-def housekeeping(
-    endpoint_url: str,
-    queue: str = "events",
-    *,
-    interval_seconds: float = 0.05,
-    monotonic: Callable[[], float] = time.monotonic,
-) -> Iterator[tuple[Housekeeping, Events]]:
-    """Run one until the context ends."""
-    events = Events()
-    connection = connect(endpoint_url=endpoint_url)
-    keeper = Housekeeping(connection, queue, listener=events, interval_seconds=interval_seconds, monotonic=monotonic)
-    keeper.start()
-    try:
-        yield keeper, events
-    finally:
-        keeper.stop()
-        connection.client.close()
-
-
-def wait_until(condition: Callable[[], object]) -> None:
-    """Wait, up to ten seconds, until it holds."""
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_a_queue_is_found_by_its_name_with_attributes_and_depth(moto: str) -> None:
     """Against moto: target, attributes and depths are those of the queue and of its dead-letter queue."""
     client = connect(endpoint_url=moto).client
@@ -152,18 +90,19 @@ def test_a_queue_is_found_by_its_name_with_attributes_and_depth(moto: str) -> No
         client.send_message(QueueUrl=url, MessageBody=body)
     client.receive_message(QueueUrl=url)
     client.close()
-    with housekeeping(moto, "found") as (keeper, events):
-        events.next("found")
-        wait_until(lambda: keeper.depth == QueueDepth(2, 1, 0, "found-dlq", 1))
-        assert keeper.attributes == QueueAttributes(
+    with housekeeping(moto, "found") as run:
+        run.events.next("found")
+        wait_until(lambda: run.state.depth == QueueDepth(2, 1, 0, "found-dlq", 1))
+        assert run.state.attributes == QueueAttributes(
             name="found",
             arn=f"arn:aws:sqs:us-east-1:{ACCOUNT}:found",
             visibility_timeout_seconds=45,
             retention_seconds=7200,
             dead_letter_queue_arn=f"arn:aws:sqs:us-east-1:{ACCOUNT}:found-dlq",
+            max_receive_count=10,
         )
-        assert keeper.problem is None
-        target = keeper.target
+        assert run.state.problem is None
+        target = run.state.target
         assert target is not None
         assert (target.queue_url, target.endpoint_url, target.region) == (url, moto, "us-east-1")
         assert target.credentials.access_key == "AKIDEXAMPLE"
@@ -172,29 +111,30 @@ def test_a_queue_is_found_by_its_name_with_attributes_and_depth(moto: str) -> No
 
 def test_a_queue_that_appears_later_is_waited_for_with_one_line(moto: str) -> None:
     """Against moto: one sentence while the queue is missing, and one when it is there."""
-    with housekeeping(moto, "later") as (keeper, events):
-        error = events.next("waiting")
-        assert error.reason == "queue_not_found"
+    with housekeeping(moto, "later") as run:
+        told = run.events.next("waiting")
+        assert told["reason"] == "queue_not_found"
         for part in ('"later"', "us-east-1", moto, "create it", "--queue"):
-            assert part in str(error)
-        assert str(keeper.problem) == str(error)
-        assert (keeper.target, keeper.attributes, keeper.depth) == (None, None, None)
+            assert part in told["error"]
+        assert str(run.state.problem) == told["error"]
+        assert (run.state.target, run.state.attributes, run.state.depth) == (None, None, None)
         client = connect(endpoint_url=moto).client
         client.create_queue(QueueName="later")
         client.close()
-        assert events.next("found").name == "later"
-        assert keeper.problem is None
-        assert events.told.empty()
+        assert run.events.next("found")["arn"].endswith(":later")
+        assert run.state.problem is None
+        assert run.events.told.empty()
 
 
 def test_attributes_are_the_same_object_until_they_change(stub: StubSqs) -> None:
     """Who follows the attributes compares identities, and is told of a change."""
-    with housekeeping(stub.url) as (keeper, events):
-        first = events.next("found")
+    with housekeeping(stub.url) as run:
+        run.events.next("found")
+        first = run.state.attributes
         stub.wait_for("GetQueueAttributes", 3)
-        assert keeper.attributes is first
+        assert run.state.attributes is first
         stub.answers["GetQueueAttributes"] = lambda _: attributes(VisibilityTimeout="60")
-        assert events.next("found").visibility_timeout_seconds == 60
+        assert run.events.next("found")["visibility_timeout_seconds"] == 60
 
 
 def always(answer: Answer) -> Callable[[dict[str, Any]], Answer]:
@@ -222,14 +162,12 @@ REFUSALS = [
 
 def test_every_refusal_has_a_bounded_reason_and_a_way_out(stub: StubSqs) -> None:
     """The reason is of the closed set, and the sentence names the queue, region and endpoint but no secret."""
-    connection = connect(endpoint_url=stub.url)
     for answer, reason in REFUSALS:
         stub.answers["GetQueueUrl"] = always(answer)
-        events = Events()
-        keeper = Housekeeping(connection, "events", listener=events)
-        keeper.start()
-        error = events.next("waiting")
-        keeper.stop()
+        with housekeeping(stub.url) as run:
+            run.events.next("waiting")
+            error = run.state.problem
+        assert error is not None
         assert error.reason == reason
         assert reason in REASONS
         for part in ("events", "us-east-1", stub.url):
@@ -237,45 +175,48 @@ def test_every_refusal_has_a_bounded_reason_and_a_way_out(stub: StubSqs) -> None
         assert f"can't be asked ({reason})" not in str(error)
         assert "a-secret-key" not in str(error)
         assert "\n" not in str(error)
-    connection.client.close()
 
 
 def test_nobody_listens_at_the_endpoint() -> None:
     """A refused connection is a reason of its own."""
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
-        with housekeeping(f"http://127.0.0.1:{reserved.getsockname()[1]}") as (_, events):
-            assert events.next("waiting").reason == "connection"
+        with housekeeping(f"http://127.0.0.1:{reserved.getsockname()[1]}") as run:
+            assert run.events.next("waiting")["reason"] == "connection"
 
 
 def test_an_outage_is_told_once_and_so_is_its_end(stub: StubSqs) -> None:
     """While SQS fails the last target stays, so that calls go on trying; nothing is repeated."""
-    with housekeeping(stub.url) as (keeper, events):
-        events.next("found")
-        target = keeper.target
+    with housekeeping(stub.url) as run:
+        run.events.next("found")
+        target = run.state.target
         stub.answers["GetQueueAttributes"] = lambda _: refusal("InternalError", 500)
-        assert events.next("waiting").reason == "server"
+        assert run.events.next("waiting")["reason"] == "server"
         stub.wait_for("GetQueueAttributes", stub.count("GetQueueAttributes") + 2)
-        assert keeper.target is target
+        assert run.state.target is target
         stub.answers["GetQueueAttributes"] = lambda _: attributes()
-        events.next("recovered")
-        assert keeper.problem is None
-        assert events.told.empty()
+        run.events.next("can be asked again")
+        assert run.state.problem is None
+        assert run.events.told.empty()
 
 
 def test_denied_attributes_leave_the_queue_usable(stub: StubSqs) -> None:
     """Defaults stand in, the ARN comes from the URL, it is said once, and mended as soon as it is granted."""
     stub.answers["GetQueueAttributes"] = lambda _: refusal("AccessDenied", 403)
-    with housekeeping(stub.url) as (keeper, events):
-        assert "sqs:GetQueueAttributes" in events.next("denied")
-        assumed = events.next("found")
-        assert assumed == QueueAttributes("events", f"arn:aws:sqs:us-east-1:{ACCOUNT}:events", 30, None, None)
+    with housekeeping(stub.url) as run:
+        run.events.next("grant sqs:GetQueueAttributes")
+        run.events.next("found")
+        assert run.state.attributes == QueueAttributes(
+            "events", f"arn:aws:sqs:us-east-1:{ACCOUNT}:events", 30, None, None
+        )
         stub.wait_for("GetQueueAttributes", 3)
-        assert keeper.target is not None
-        assert (keeper.problem, keeper.depth) == (None, None)
-        assert events.told.empty()
-        stub.answers["GetQueueAttributes"] = lambda _: attributes(MessageRetentionPeriod="60")
-        assert events.next("found").retention_seconds == 60
+        assert run.state.target is not None
+        assert (run.state.problem, run.state.depth) == (None, None)
+        assert run.events.told.empty()
+        stub.answers["GetQueueAttributes"] = lambda _: attributes(MessageRetentionPeriod="60", CreatedTimestamp="1")
+        assert run.events.next("found")["retention_seconds"] == 60
+        stub.wait_for("GetQueueAttributes", stub.count("GetQueueAttributes") + 2)
+        assert run.events.told.empty(), "it is the same queue: nobody says that it was made again"
 
 
 def test_an_unreadable_dead_letter_queue_is_no_problem_of_the_queue(stub: StubSqs) -> None:
@@ -288,39 +229,41 @@ def test_an_unreadable_dead_letter_queue_is_no_problem_of_the_queue(stub: StubSq
         return attributes(ApproximateNumberOfMessages="7", RedrivePolicy=policy)
 
     stub.answers["GetQueueAttributes"] = answer
-    with housekeeping(stub.url) as (keeper, events):
-        events.next("found")
-        assert '"dead"' in events.next("unreadable")
+    with housekeeping(stub.url) as run:
+        run.events.next("found")
+        run.events.next('dead-letter queue "dead" is left out')
         stub.wait_for("GetQueueAttributes", 6)
-        wait_until(lambda: keeper.depth == QueueDepth(visible=7, dead_letter_queue="dead"))
-        assert keeper.problem is None
-        assert events.told.empty()
+        wait_until(lambda: run.state.depth == QueueDepth(visible=7, dead_letter_queue="dead"))
+        assert run.state.problem is None
+        assert run.events.told.empty()
 
 
 def test_a_depth_that_is_not_renewed_goes_away(stub: StubSqs) -> None:
     """Absent rather than stale: after three intervals without an answer there is no depth."""
     clock = Clock()
     stub.answers["GetQueueAttributes"] = lambda _: attributes(ApproximateNumberOfMessages="7")
-    with housekeeping(stub.url, interval_seconds=30, monotonic=clock) as (keeper, events):
-        events.next("found")
-        wait_until(lambda: keeper.depth)
+    with housekeeping(stub.url, interval_seconds=30, monotonic=clock) as run:
+        run.events.next("found")
+        wait_until(lambda: run.state.depth)
         stub.answers["GetQueueAttributes"] = lambda _: refusal("InternalError", 500)
         clock.now += 90
-        assert keeper.depth is not None
+        run.keeper.wake("other")
+        assert run.state.depth is not None
         clock.now += 1
-        assert keeper.depth is None
+        run.keeper.wake("other")
+        wait_until(lambda: run.state.depth is None)
 
 
 def test_waking_it_means_a_look_at_once_but_not_a_flood(stub: StubSqs) -> None:
     """A call that failed asks for a look long before the interval; a hundred of them ask for one."""
     clock = Clock()
-    with housekeeping(stub.url, interval_seconds=3600, monotonic=clock) as (keeper, events):
-        events.next("found")
+    with housekeeping(stub.url, interval_seconds=3600, monotonic=clock) as run:
+        run.events.next("found")
         clock.now += 2
-        keeper.wake()
+        run.keeper.wake("events")
         stub.wait_for("GetQueueAttributes", 2)
         for _ in range(100):
-            keeper.wake()
+            run.keeper.wake("events")
         time.sleep(0.1)  # none of them may do anything: there is no event to wait for
         assert stub.count("GetQueueAttributes") == 2
 
@@ -343,24 +286,24 @@ def test_a_new_target_is_published_when_credentials_were_renewed(
     monkeypatch.setenv("AWS_PROFILE", "short")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
-    with housekeeping(stub.url) as (keeper, events):
-        events.next("found")
-        first = keeper.target
-        wait_until(lambda: keeper.target != first)
+    with housekeeping(stub.url) as run:
+        run.events.next("found")
+        first = run.state.target
+        wait_until(lambda: run.state.target != first)
         program.write_text("raise SystemExit('the login has expired')")
-        error = events.next("waiting")
-    assert error.reason == "credentials"
-    assert "the login has expired" in str(error)
+        told = run.events.next("waiting")
+    assert told["reason"] == "credentials"
+    assert "the login has expired" in told["error"]
 
 
 def test_stopping_does_not_wait_for_an_sqs_that_is_silent() -> None:
     """An endpoint that accepts and never answers does not hold the process up."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(10)
-        with housekeeping(f"http://127.0.0.1:{silent.getsockname()[1]}") as (keeper, _):
+        with housekeeping(f"http://127.0.0.1:{silent.getsockname()[1]}") as run:
             accepted, _ = silent.accept()
             began = time.monotonic()
-            keeper.stop()
+            run.keeper.stop()
             assert time.monotonic() - began < 2
             accepted.close()
 
@@ -467,8 +410,8 @@ def test_anything_else_is_a_wrong_setting(queue: str) -> None:
 def test_a_url_is_taken_as_it_is(stub: StubSqs) -> None:
     """A queue of another account can only be named by its URL: nothing looks it up."""
     url = f"{stub.url}/999999999999/events"
-    with housekeeping(stub.url, url) as (keeper, events):
-        events.next("found")
-        assert keeper.target is not None
-        assert keeper.target.queue_url == url
+    with housekeeping(stub.url, url) as run:
+        run.events.next("found")
+        assert run.state.target is not None
+        assert run.state.target.queue_url == url
     assert {name for name, _ in stub.requests} == {"GetQueueAttributes"}

@@ -1,0 +1,139 @@
+"""A ledger that no exporter has open, for those who administer it: read without writing, or changed on purpose."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from exporter.errors import LedgerError
+from exporter.ledger.series import Caps
+from exporter.ledger.sqlite.create import exists
+from exporter.ledger.sqlite.database import in_use
+from exporter.ledger.sqlite.file import LedgerFile, open_file
+from exporter.ledger.sqlite.mark import SUFFIX, Mark
+from exporter.ledger.sqlite.schema import failure, failures_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from exporter.ledger import Snapshot
+    from exporter.ledger.sqlite.state import State
+
+_ALL_IDS = 2**62
+
+
+class RememberedMessage(NamedTuple):
+    """A message id that the ledger remembers."""
+
+    message_id: bytes
+    unsettled_since: float | None
+    """On the queue's own clock; None where it is settled."""
+
+
+class RememberedEvent(NamedTuple):
+    """An unsettled message and the event's own id that it holds."""
+
+    message_id: bytes
+    event_id: bytes
+
+
+@dataclass(slots=True)
+class StoppedLedger:
+    """What a ledger holds."""
+
+    _file: LedgerFile
+    _path: str
+
+    @property
+    def name(self) -> str:
+        """The ledger's own name."""
+        return self._file.identity.name
+
+    @property
+    def snapshots(self) -> Mapping[str, Snapshot]:
+        """What was committed, by queue."""
+        return {name: queue.state.snapshot for name, queue in self._file.queues.items()}
+
+    def messages(self, queue: str) -> Iterator[RememberedMessage]:
+        """Yield the ids of messages that are remembered."""
+        return (RememberedMessage(*found) for found in self._state(queue).memory.all())
+
+    def event_ids(self, queue: str) -> Iterator[bytes]:
+        """Yield the ids of events that are remembered."""
+        return self._state(queue).events.all()
+
+    def links(self, queue: str) -> Iterator[RememberedEvent]:
+        """Yield the unsettled messages that hold an event of those."""
+        return (RememberedEvent(*found) for found in self._state(queue).events.links())
+
+    def rebind(self, queue: str, arn: str) -> None:
+        """Tie a queue's rows to another ARN: what was counted and remembered stays."""
+        state = self._state(queue)
+        with self._file.database.transaction() as connection:
+            state.rebind(connection, arn)
+
+    def forget_type(self, queue: str, name: str) -> int:
+        """Take a type away with all that was counted of it; returns how many events that were.
+
+        The account stays whole: they are `events_forgotten` from then on.
+        """
+        state = self._state(queue)
+        with self._file.database.transaction() as connection:
+            return state.forget_type(connection, name)
+
+    def _state(self, queue: str) -> State:
+        found = self._file.queues.get(queue)
+        if found is None:
+            known = ", ".join(sorted(self._file.queues)) or "none"
+            raise LedgerError("other_queue", f"the ledger {self._path} has no queue {queue}, only: {known}")
+        return found.state
+
+
+@contextlib.contextmanager
+def reading(path: str, label_names: Sequence[str] = ()) -> Iterator[StoppedLedger]:
+    """Read a ledger from a copy: neither it nor its log is touched. Raises LedgerError, also while it is in use."""
+    with failures_of(path):
+        if not exists(path):
+            raise failure(path, "unreadable", "there is none")
+        if in_use(path):
+            raise failure(path, "locked", "")
+        with tempfile.TemporaryDirectory(prefix="sqs-event-exporter-") as directory:
+            copy = str(Path(directory) / "ledger.db")
+            for suffix in ("", "-wal", SUFFIX):
+                if exists(path + suffix):
+                    shutil.copyfile(path + suffix, copy + suffix)
+            with _opened(copy, path, label_names) as ledger:
+                yield ledger
+
+
+@contextlib.contextmanager
+def changing(path: str) -> Iterator[StoppedLedger]:
+    """Open a ledger to change it on purpose. Raises LedgerError, also while it is in use."""
+    with failures_of(path):
+        if not exists(path):
+            raise failure(path, "unreadable", "there is none")
+    with _opened(path, path, ()) as ledger:
+        yield ledger
+
+
+@contextlib.contextmanager
+def _opened(path: str, shown_path: str, label_names: Sequence[str]) -> Iterator[StoppedLedger]:
+    caps = Caps(0, 0, frozenset(), tuple(label_names))
+    try:
+        file = open_file(path, None, caps, _ALL_IDS, time.monotonic, 0.0)
+    except LedgerError as error:
+        raise LedgerError(error.reason, str(error).replace(path, shown_path)) from error
+    try:
+        mark = Mark(path, file.identity.instance_id)
+        marked = mark.committed
+        mark.close()
+        if file.last_seq < marked:
+            raise failure(shown_path, "lost_commits", f"it holds {file.last_seq} of at least {marked}")
+        yield StoppedLedger(file, shown_path)
+    finally:
+        file.database.close()

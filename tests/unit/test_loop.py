@@ -1,0 +1,607 @@
+"""Every decision of an iteration: what is taken in, submitted, deleted and received, and when it all ends."""
+
+from __future__ import annotations
+
+import pytest
+from consumer_parts import House, ids_of
+
+from exporter.consumer.loop import DELETE_GRACE_SECONDS, MAX_GATHERED_MESSAGES
+from exporter.consumer.queue import FIRST_WAIT_SECONDS, MAX_IN_FLIGHT
+from exporter.errors import ExporterError, LedgerError, WrongSettingError
+from exporter.sqs import QueueDepth
+from exporter.telemetry.readiness import STUCK_SECONDS
+
+NO_EVENT = b"not an event"
+DEAD_LETTERS = "arn:aws:sqs:eu-west-1:1:orders-dlq"
+
+
+# Wait, submit, delete, receive
+
+
+def test_nothing_is_received_before_the_ledger_has_taken_the_queue_up() -> None:
+    """What arrived then could not be recorded."""
+    house = House()
+    house.ledger.refused["orders"] = LedgerError("other_queue", "It is another queue's.")
+    house.housekeeping.publish("orders", named=False)
+    house.run()
+    assert house.sqs.receives == []
+    del house.ledger.refused["orders"]
+    house.run()
+    assert len(house.sqs.receives) == 1
+
+
+def test_a_message_is_committed_before_it_is_deleted() -> None:
+    """The order that the promise rests on, within one iteration."""
+    house = House().with_queue()
+    house.sqs.answer_receive("orders", "a", "b")
+    house.run()
+    assert house.ledger.counted["orders"] == 2
+    (delete,) = house.sqs.deletes
+    assert [deletion.message_id for deletion in delete.deletions] == ids_of("a", "b")
+
+
+def test_a_confirmed_delete_settles_its_messages() -> None:
+    """The ledger may forget them once the window is over."""
+    house = House().with_queue()
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.confirm_delete("orders")
+    house.run()
+    assert house.ledger.settled["orders"] == ids_of("a")
+
+
+def test_a_delete_that_is_confirmed_after_its_handle_was_over_settles_nothing() -> None:
+    """A handle is valid for the visibility timeout from when its receive was sent, not from when it was answered."""
+    house = House().with_queue(visibility_timeout_seconds=30)
+    house.clock.now += 20
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.clock.now += 10
+    house.sqs.confirm_delete("orders")
+    house.run()
+    assert house.ledger.settled["orders"] == []
+
+
+def test_a_handle_is_trusted_for_the_timeout_that_its_receive_asked_for() -> None:
+    """The queue's timeout may have been changed meanwhile."""
+    house = House().with_queue(visibility_timeout_seconds=30)
+    house.housekeeping.publish("orders", visibility_timeout_seconds=600)
+    house.clock.now += 5
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.clock.now += 26
+    house.sqs.confirm_delete("orders")
+    house.run()
+    assert house.ledger.settled["orders"] == []
+
+
+def test_a_message_whose_delete_failed_is_deleted_again() -> None:
+    """Its handle still lives."""
+    house = House().with_queue()
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.fail_delete("orders", "server")
+    house.run()
+    assert house.sqs.deletes == []
+    house.run(after_seconds=1.0)
+    assert len(house.sqs.deletes) == 1
+
+
+def test_deletes_gather_to_ten_for_the_batch_window() -> None:
+    """SQS bills each call; three deletes wait for others, ten go at once."""
+    house = House(batch_window_seconds=1.0).with_queue()
+    house.sqs.answer_receive("orders", "a", "b", "c")
+    house.run()
+    assert house.sqs.deletes == []
+    house.run(after_seconds=5.0)
+    assert [len(delete.deletions) for delete in house.sqs.deletes] == [3]
+
+
+def test_deletes_wait_no_longer_than_a_quarter_of_the_visibility_timeout() -> None:
+    """Else the handle could be over before the delete is answered."""
+    house = House(batch_window_seconds=60.0).with_queue(visibility_timeout_seconds=8)
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.run(after_seconds=1.9)
+    assert house.sqs.deletes == []
+    house.run(after_seconds=0.1)
+    assert len(house.sqs.deletes) == 1
+
+
+def test_the_first_receive_waits_a_second_and_later_ones_as_long_as_they_may() -> None:
+    """An empty queue is known to be ready at once."""
+    house = House().with_queue()
+    assert house.sqs.receives[0].wait_seconds == FIRST_WAIT_SECONDS
+    house.clock.now += 1.0
+    house.sqs.answer_receive("orders")
+    house.run(after_seconds=1.0)
+    assert house.sqs.receives[0].wait_seconds == 20
+    assert house.readiness.status().ready
+
+
+@pytest.mark.parametrize(("visibility_timeout_seconds", "wait_seconds"), [(30, 20), (20, 15), (6, 1), (2, 1)])
+def test_a_long_poll_ends_before_the_visibility_timeout(visibility_timeout_seconds: int, wait_seconds: int) -> None:
+    """Else no delete of what it brought could ever be trusted."""
+    house = House().with_queue(visibility_timeout_seconds=visibility_timeout_seconds)
+    house.clock.now += 1.0
+    house.sqs.answer_receive("orders")
+    house.run(after_seconds=1.0)
+    assert house.sqs.receives[0].wait_seconds == wait_seconds
+
+
+def test_full_batches_bring_more_receives_up_to_the_most() -> None:
+    """A backlog is met within as many answers as there may be receives."""
+    house = House(max_receives=4).with_queue()
+    for batch in range(12):
+        house.sqs.answer_receive("orders", *(f"{batch}-{number}" for number in range(10)))
+        house.run(after_seconds=0.01)
+        while house.sqs.deletes:
+            house.sqs.confirm_delete("orders")
+    assert len(house.sqs.receives) == 4
+
+
+# The ledger's clock
+
+
+def test_the_ledgers_clock_runs_while_receives_succeed() -> None:
+    """A long poll of 20 s that was answered is 20 s in which a redelivery would have come."""
+    house = House().with_queue()
+    house.clock.now += 20.0
+    house.sqs.answer_receive("orders")
+    house.run()
+    assert house.ledger.clocks["orders"] == pytest.approx(20.0)
+
+
+def test_receives_side_by_side_let_the_clock_run_once() -> None:
+    """Sixteen long polls at a time are not sixteen times the time."""
+    house = House(max_receives=2).with_queue()
+    for batch in range(3):
+        house.sqs.answer_receive("orders", *(f"{batch}-{number}" for number in range(10)))
+        house.run()
+    before = house.ledger.clocks["orders"]
+    house.clock.now += 10.0
+    house.sqs.answer_receive("orders")
+    house.sqs.answer_receive("orders")
+    house.run()
+    assert house.ledger.clocks["orders"] - before == pytest.approx(10.0)
+
+
+def test_an_answer_that_was_found_hours_late_counts_for_no_more_than_its_call_was_allowed() -> None:
+    """A process that was stopped, or frozen, forgets nothing: else what comes back would be counted twice."""
+    house = House().with_queue()
+    house.clock.now += 7200.0
+    house.sqs.answer_receive("orders", "a", allowed_seconds=6.0)
+    house.run()
+    assert house.ledger.clocks["orders"] == pytest.approx(6.0)
+
+
+def test_the_clock_takes_in_the_pauses_that_the_batch_window_makes() -> None:
+    """On a steady stream most of the time passes between two receives, and they succeed all the time."""
+    house = House(batch_window_seconds=1.0).with_queue()
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    began = house.ledger.clocks["orders"]
+    passed = 0.0
+    for number in range(20):
+        while not house.sqs.receives:
+            house.run(after_seconds=0.05)
+            passed += 0.05
+        house.clock.now += 0.01
+        passed += 0.01
+        house.sqs.answer_receive("orders", f"{number}-1", f"{number}-2")
+        house.run()
+    assert house.ledger.clocks["orders"] - began == pytest.approx(passed, abs=0.1)
+
+
+def test_an_outage_lets_no_time_pass_on_the_clock() -> None:
+    """Nothing could have been redelivered meanwhile."""
+    house = House().with_queue()
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    before = house.ledger.clocks["orders"]
+    house.sqs.fail_receive("orders", "connection")
+    house.run()
+    house.run(after_seconds=1000.0)
+    house.clock.now += 0.5
+    house.sqs.answer_receive("orders", "b")
+    house.run()
+    assert house.ledger.clocks["orders"] - before <= 1.0
+
+
+# A commit that takes time
+
+
+def test_answers_are_taken_in_while_a_commit_is_under_way() -> None:
+    """They are submitted together once it has ended; nothing is deleted before."""
+    house = House(max_receives=2).with_queue()
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", *(str(number) for number in range(10)))
+    house.run()
+    house.sqs.answer_receive("orders", "x")
+    house.run(after_seconds=2.0)
+    assert len(house.ledger.submitted) == 1
+    assert house.sqs.deletes == []
+    house.ledger.end()
+    house.run()
+    assert [len(delete.deletions) for delete in house.sqs.deletes] == [10]
+    (second,) = house.ledger.submitted[1:]
+    assert [delivery.message_id for delivery in second["orders"].deliveries] == ids_of("x")
+
+
+def test_receives_pause_when_too_much_has_gathered() -> None:
+    """Memory is bounded, and what waits longer than its handle lives would be received in vain."""
+    house = House(max_receives=16).with_queue(visibility_timeout_seconds=43_200)
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "first")
+    house.run()
+    batch = 0
+    while house.sqs.receives:
+        batch += 1
+        assert batch < 10 * MAX_GATHERED_MESSAGES
+        house.sqs.answer_receive("orders", *(f"{batch}-{number}" for number in range(10)))
+        house.run()
+    assert MAX_GATHERED_MESSAGES <= 10 * batch <= MAX_GATHERED_MESSAGES + 10 * 16
+
+
+def test_receives_pause_when_a_commit_takes_a_quarter_of_the_visibility_timeout() -> None:
+    """What came then could not be submitted before its handle is over."""
+    house = House().with_queue(visibility_timeout_seconds=40)
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.answer_receive("orders", "b")
+    house.run(after_seconds=9.0)
+    assert len(house.sqs.receives) == 1
+    house.sqs.answer_receive("orders", "c")
+    house.run(after_seconds=1.0)
+    assert house.sqs.receives == []
+
+
+def test_what_expired_before_it_could_be_submitted_is_released() -> None:
+    """SQS has handed it out again by then; the accounts say where it went."""
+    house = House().with_queue(visibility_timeout_seconds=30)
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.answer_receive("orders", "b", "c")
+    house.run()
+    house.clock.now += 31.0
+    house.ledger.end()
+    house.ledger.slow = False
+    house.run()
+    house.run(after_seconds=1.0)
+    assert house.ledger.released == {"expired": 2}
+    assert house.ledger.counted["orders"] == 1
+
+
+def test_an_overdue_commit_is_named() -> None:
+    """SQS is not blamed for a disk or a database that does not answer."""
+    house = House().with_queue()
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.run(after_seconds=STUCK_SECONDS)
+    assert house.readiness.status().sentence.startswith("the ledger's commit has been under way for 5 s")
+
+
+# A ledger that fails
+
+
+def failed_ledger() -> House:
+    """Return a house whose ledger has just failed to commit a message."""
+    house = House().with_queue()
+    house.ledger.fails_with = LedgerError("full", "The disk is full.")
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    return house
+
+
+def test_after_a_failed_commit_nothing_is_deleted_or_received() -> None:
+    """Whether it is on disk is not known."""
+    house = failed_ledger()
+    assert (house.sqs.deletes, house.sqs.receives) == ([], [])
+    assert house.readiness.status().sentence == "The disk is full."
+
+
+def test_a_ledger_that_works_again_is_proved_by_a_commit_before_anything_is_received() -> None:
+    """To be read is not enough."""
+    house = failed_ledger()
+    house.run(after_seconds=1.0)
+    assert house.ledger.reopened == 1
+    house.ledger.problem = None
+    house.ledger.slow = True
+    house.run()
+    assert house.sqs.receives == []
+    house.ledger.end()
+    house.run()
+    assert len(house.sqs.receives) == 1
+    assert house.readiness.status().sentence != "The disk is full."
+
+
+def test_what_arrives_while_the_ledger_fails_is_not_deleted() -> None:
+    """A receive was under way: its messages are submitted, and the ledger accounts for them as released."""
+    house = House(max_receives=2).with_queue()
+    house.sqs.answer_receive("orders", *(str(number) for number in range(10)))
+    house.run()
+    house.sqs.confirm_delete("orders")
+    house.ledger.fails_with = LedgerError("io_error", "It can't be written.")
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.ledger.fails_with = house.ledger.problem
+    house.sqs.answer_receive("orders", "b")
+    house.run()
+    assert house.sqs.deletes == []
+    assert house.sqs.receives == []
+
+
+# Messages that are no events
+
+
+@pytest.mark.parametrize(("redrive", "deleted"), [(None, True), (DEAD_LETTERS, False)])
+def test_what_is_no_event_is_left_where_there_is_a_redrive_policy(redrive: str | None, deleted: bool) -> None:  # noqa: FBT001 - a parameter
+    """And settled at once: it is not to be deleted any more."""
+    house = House().with_queue(dead_letter_queue_arn=redrive)
+    house.sqs.answer_receive("orders", "a", body=NO_EVENT)
+    house.run()
+    assert bool(house.sqs.deletes) is deleted
+    assert house.ledger.settled["orders"] == ([] if deleted else ids_of("a"))
+    assert house.ledger.submitted[-1]["orders"].deliveries[0].outcome == "invalid_json"
+
+
+def test_leave_without_a_redrive_policy_is_a_wrong_setting() -> None:
+    """Nothing would ever take the messages away."""
+    with pytest.raises(WrongSettingError, match="has no redrive policy"):
+        House(on_invalid="leave").with_queue()
+
+
+def test_leave_without_a_redrive_policy_stops_only_that_queue_under_a_prefix() -> None:
+    """The others were not named either."""
+    house = House(on_invalid="leave")
+    house.housekeeping.publish("shop-a", named=False)
+    house.housekeeping.publish("shop-b", named=False, dead_letter_queue_arn=DEAD_LETTERS)
+    house.run()
+    assert [sent.queue for sent in house.sqs.receives] == ["shop-b"]
+    assert "has no redrive policy" in (house.readiness.status().queues["shop-a"] or "")
+
+
+def test_a_left_message_of_a_fifo_queue_is_given_back_at_once() -> None:
+    """It would block its group for the visibility timeout, each time until the redrive policy moves it."""
+    house = House().with_queue("orders.fifo", dead_letter_queue_arn=DEAD_LETTERS)
+    house.sqs.answer_receive("orders.fifo", "a", body=NO_EVENT)
+    house.run()
+    (sent,) = house.sqs.made_visible
+    assert [deletion.message_id for deletion in sent.deletions] == ids_of("a")
+
+
+def test_where_giving_back_is_denied_it_is_not_asked_again() -> None:
+    """The permission is one that `run` can do without."""
+    house = House().with_queue("orders.fifo", dead_letter_queue_arn=DEAD_LETTERS)
+    house.sqs.answer_receive("orders.fifo", "a", body=NO_EVENT)
+    house.run()
+    house.sqs.fail_visible("orders.fifo", "access_denied")
+    house.run()
+    house.sqs.answer_receive("orders.fifo", "a", body=NO_EVENT)
+    house.run()
+    assert house.sqs.made_visible == []
+
+
+def test_an_answer_of_which_nothing_can_be_used_backs_off() -> None:
+    """Going on at once would run through the queue and bring its messages nearer to the dead-letter queue."""
+    house = House().with_queue()
+    house.sqs.answer_receive("orders", released={"md5_mismatch": 3})
+    house.run()
+    assert house.sqs.receives == []
+    house.run(after_seconds=10.0)
+    house.run(after_seconds=1.0)
+    assert house.ledger.released == {"md5_mismatch": 3}
+    assert len(house.sqs.receives) == 1
+
+
+# Several queues
+
+
+def test_each_queue_has_a_receive_however_few_may_be_in_flight() -> None:
+    """The number is for all together, but at least one each."""
+    house = House(max_receives=2)
+    for name in ("a", "b", "c"):
+        house.housekeeping.publish(name)
+    house.run()
+    assert sorted(sent.queue for sent in house.sqs.receives) == ["a", "b", "c"]
+
+
+def test_a_queue_with_a_backlog_leaves_the_others_their_receive() -> None:
+    """However many it wants."""
+    house = House(max_receives=4)
+    house.housekeeping.publish("busy")
+    house.housekeeping.publish("quiet")
+    house.run()
+    for batch in range(10):
+        house.sqs.answer_receive("busy", *(f"{batch}-{number}" for number in range(10)))
+        house.run()
+        while house.sqs.deletes:
+            house.sqs.confirm_delete("busy")
+    assert house.sqs.receives_in_flight("busy") == 3
+    assert house.sqs.receives_in_flight("quiet") == 1
+
+
+def test_queues_share_one_commit() -> None:
+    """One transaction and one fsync for all that has arrived."""
+    house = House()
+    house.housekeeping.publish("a")
+    house.housekeeping.publish("b")
+    house.run()
+    house.sqs.answer_receive("a", "1")
+    house.sqs.answer_receive("b", "1")
+    house.run()
+    (batch,) = house.ledger.submitted
+    assert set(batch) == {"a", "b"}
+    assert sorted(delete.queue for delete in house.sqs.deletes) == ["a", "b"]
+
+
+def test_a_queue_that_fails_leaves_the_others_alone() -> None:
+    """Its backoff and its sentence are its own."""
+    house = House()
+    house.housekeeping.publish("good")
+    house.housekeeping.publish("bad")
+    house.run()
+    house.sqs.fail_receive("bad", "access_denied")
+    house.sqs.answer_receive("good", "1")
+    house.run()
+    assert house.sqs.receives_in_flight("good") == 1
+    status = house.readiness.status()
+    assert status.ready
+    assert status.queues == {"good": None, "bad": "receives fail (access_denied): It failed."}
+    assert house.housekeeping.woken == ["bad"]
+
+
+def test_a_queue_that_is_gone_is_not_received_from() -> None:
+    """Its counts stay."""
+    house = House()
+    house.housekeeping.publish("shop-a", named=False, gone=True)
+    house.run()
+    assert house.sqs.receives == []
+
+
+def test_rows_of_another_queue_stop_a_named_queue_for_good_and_one_of_a_prefix_alone() -> None:
+    """The ledger holds another queue's counts under that name."""
+    named = House()
+    named.ledger.refused["orders"] = LedgerError("other_queue", "It is another queue's.")
+    with pytest.raises(LedgerError, match="another queue's"):
+        named.with_queue()
+    found = House()
+    found.ledger.refused["shop-a"] = LedgerError("other_queue", "It is another queue's.")
+    found.housekeeping.publish("shop-a", named=False)
+    found.housekeeping.publish("shop-b", named=False)
+    found.run()
+    assert [sent.queue for sent in found.sqs.receives] == ["shop-b"]
+    assert found.readiness.status().queues["shop-a"] == "It is another queue's."
+
+
+def test_standing_at_the_quota_of_messages_in_flight_is_not_ready() -> None:
+    """A long poll gets empty answers there, and no error."""
+    house = House().with_queue()
+    house.clock.now += 1.0
+    house.sqs.answer_receive("orders")
+    house.run()
+    assert house.readiness.status().ready
+    house.housekeeping.publish("orders", depth=QueueDepth(visible=5000, in_flight=MAX_IN_FLIGHT - 10))
+    house.run()
+    assert "its quota is 120000" in house.readiness.status().sentence
+    house.housekeeping.publish("orders", depth=QueueDepth(visible=5000, in_flight=10))
+    house.run()
+    assert house.readiness.status().ready
+
+
+def test_a_memory_of_ids_that_is_full_slows_receives_down_and_says_so() -> None:
+    """It never stands still: as many are taken as there is room for, and commits make room."""
+    house = House(max_receives=8).with_queue()
+    for batch in range(8):
+        house.sqs.answer_receive("orders", *(f"{batch}-{number}" for number in range(10)))
+        house.run()
+        while house.sqs.deletes:
+            house.sqs.confirm_delete("orders")
+    house.ledger.limits["orders"] = "Raise --ledger.max-ids."
+    house.ledger.capacities["orders"] = 20
+    while house.sqs.receives:
+        house.sqs.answer_receive("orders")
+    house.run(after_seconds=2.0)
+    assert len(house.sqs.receives) <= 2
+    assert house.readiness.status().sentence == "Raise --ledger.max-ids."
+    commits = len(house.ledger.submitted)
+    house.run(after_seconds=0.2)
+    house.run(after_seconds=0.2)
+    assert len(house.ledger.submitted) > commits
+
+
+# The end
+
+
+def test_after_a_stop_open_long_polls_are_given_their_time_and_what_they_bring_is_deleted() -> None:
+    """And nothing new is asked for; deletes do not wait for others any more."""
+    house = House(batch_window_seconds=1.0).with_queue()
+    house.consumer.stop()
+    house.run()
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    house.clock.now += 1.0
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    assert house.sqs.receives == []
+    assert len(house.sqs.deletes) == 1
+    house.sqs.confirm_delete("orders")
+    house.run()
+    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+
+
+def test_a_long_poll_that_stays_open_does_not_forfeit_the_deletes_grace() -> None:
+    """It is abandoned at the timeout, and the deletes have half a second more."""
+    house = House(max_receives=2).with_queue()
+    house.sqs.answer_receive("orders", *(str(number) for number in range(10)))
+    house.run()
+    house.consumer.stop()
+    house.clock.now += 4.0
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert house.sqs.abandoned["orders"] >= 1
+    assert house.consumer._done(house.clock.now + DELETE_GRACE_SECONDS)  # noqa: SLF001 - the same
+
+
+def test_a_stop_waits_for_the_commit_under_way_and_deletes_after_it() -> None:
+    """Within the timeout and the grace, and nothing else is deleted."""
+    house = House().with_queue()
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.consumer.stop()
+    house.run(after_seconds=4.0)
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    house.ledger.end()
+    house.run()
+    assert len(house.sqs.deletes) == 1
+    house.sqs.confirm_delete("orders")
+    house.run()
+    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+
+
+def test_until_empty_ends_when_every_queue_is_empty_and_all_is_deleted() -> None:
+    """An empty answer alone is not enough."""
+    house = House(until_empty=True)
+    house.housekeeping.publish("a")
+    house.housekeeping.publish("b")
+    house.run()
+    house.sqs.answer_receive("a", "1")
+    house.sqs.answer_receive("b")
+    house.run()
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    house.sqs.confirm_delete("a")
+    house.run()
+    house.sqs.answer_receive("a")
+    house.run()
+    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+
+
+def test_until_empty_does_not_call_a_queue_empty_whose_deletes_are_denied() -> None:
+    """What was not deleted comes back."""
+    house = House(until_empty=True).with_queue()
+    house.sqs.answer_receive("orders", "1")
+    house.run()
+    house.sqs.fail_delete("orders", "access_denied")
+    house.run()
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+
+
+def test_until_empty_ends_with_an_error_when_nothing_has_worked_for_its_timeout() -> None:
+    """A job that can't work must not hang for ever."""
+    house = House(until_empty=True).with_queue()
+    house.sqs.fail_receive("orders", "access_denied")
+    house.run(after_seconds=59.0)
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    with pytest.raises(ExporterError, match="nothing has worked for --until-empty-timeout \\(60 s\\): receives fail"):
+        house.consumer._done(house.clock.now + 1.0)  # noqa: SLF001 - the same
+
+
+def test_an_iteration_waits_no_longer_than_until_the_next_thing_is_due() -> None:
+    """A held delete is sent at its time and not at the next quarter of a second."""
+    house = House(batch_window_seconds=0.1).with_queue()
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.run()
+    assert 0.0 < house.sqs.waits[-1] <= 0.25
