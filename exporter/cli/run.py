@@ -52,6 +52,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("exporter")
 
+SWITCH_SECONDS = 0.001
 MAX_CONNECTIONS = 512
 """How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
 
@@ -146,6 +147,9 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             stopping.callback(telemetry.stop)
         # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
         gc.freeze()
+        # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
+        # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
+        sys.setswitchinterval(SWITCH_SECONDS)
         with _signals(consumer), _threads_that_must_live(consumer):
             consumer.run()
         # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
