@@ -45,7 +45,7 @@ COMMANDS = {
     "produce": Command("send events into a queue, and account for them at the end", SHARED, ProduceOptions),
     "check": Command("say line by line whether run will work here", EVERY - {"until-empty"}, CheckOptions),
     "peek": Command(
-        "show how some messages would be counted, and leave them in the queue",
+        "show how some messages would be counted, and give them back",
         SHARED | READING,
         PeekOptions,
     ),

@@ -48,6 +48,15 @@ class PeekOptions(Group):
         Field(ge=1, le=1_000),
         Setting("count", "how many messages to show at most", "a whole number from 1 to 1000", "N"),
     ] = 10
+    force: Annotated[
+        bool,
+        Setting(
+            "force",
+            "look although the queue has a redrive policy, so that looks can move messages to its dead-letter queue",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
 
 
 class ProduceOptions(Group):
