@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.settings.setting import Group, Setting
+from exporter.settings.setting import Group, NonEmptyPath, Setting
 
 DEMO_SUMMARY_INTERVAL = "2s"
 """How often demo prints the summary, unless its flag says otherwise."""
@@ -40,6 +40,40 @@ class CheckOptions(Group):
     ] = False
 
 
+class LedgerActionOptions(Group):
+    """What the ledger commands take beside the ledger itself; each takes some of it."""
+
+    format: Annotated[
+        Literal["text", "json"],
+        Setting("format", "text for people, or one JSON object", "text or json", "FORMAT"),
+    ] = "text"
+    to: Annotated[
+        NonEmptyPath | None,
+        Setting("to", "the backup to write; default the ledger's path and .backup", "the path of a file", "PATH"),
+    ] = None
+    from_: Annotated[
+        NonEmptyPath | None,
+        Setting("from", "the backup to restore; default the ledger's path and .backup", "the path of a file", "PATH"),
+    ] = None
+    type: Annotated[
+        str | None,
+        Setting("type", "the type of events to forget", "a type, such as page_veiw", "TYPE"),
+    ] = None
+    queue: Annotated[
+        str | None,
+        Setting("queue", "the queue whose rows are changed, as the ledger names it", "a queue's name", "NAME"),
+    ] = None
+    arn: Annotated[
+        str | None,
+        Setting(
+            "arn",
+            "the queue that the rows are to belong to",
+            "an ARN such as arn:aws:sqs:eu-west-1:123456789012:orders",
+            "ARN",
+        ),
+    ] = None
+
+
 class PeekOptions(Group):
     """What peek shows."""
 
@@ -48,6 +82,15 @@ class PeekOptions(Group):
         Field(ge=1, le=1_000),
         Setting("count", "how many messages to show at most", "a whole number from 1 to 1000", "N"),
     ] = 10
+    force: Annotated[
+        bool,
+        Setting(
+            "force",
+            "look although the queue has a redrive policy, so that looks can move messages to its dead-letter queue",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
 
 
 class ProduceOptions(Group):

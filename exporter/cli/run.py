@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from exporter.cli.command_line import Invocation
+    from exporter.errors import LedgerError
     from exporter.ledger.postgres.ledger import PostgresLedger
     from exporter.settings import Settings
     from exporter.sqs.aws import Connection
@@ -69,6 +70,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     """
     # As a container's first process it would not be ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a ledger to back up
     started_seconds = time.time()
     telemetry_wanted = open_telemetry.wanted(os.environ)
     connection = connection or connect(queues=settings.queue)
@@ -150,7 +152,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
         # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
         sys.setswitchinterval(SWITCH_SECONDS)
-        with _signals(consumer), _threads_that_must_live(consumer):
+        with _signals(consumer, ledger), _threads_that_must_live(consumer):
             consumer.run()
         # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
         if isinstance(ledger, SqliteLedger):
@@ -183,8 +185,8 @@ def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
 
 
 @contextmanager
-def _signals(consumer: Consumer) -> Iterator[None]:
-    """Let the first SIGTERM or SIGINT stop the loop in order, and the second end the process at once."""
+def _signals(consumer: Consumer, ledger: SqliteLedger | PostgresLedger) -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT stop the loop in order, the second end the process, and SIGUSR1 back up."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -192,12 +194,26 @@ def _signals(consumer: Consumer) -> Iterator[None]:
         log.info("stopping", extra={"signal": signal.Signals(number).name})
         consumer.stop()
 
+    def back_up(_number: int, _frame: FrameType | None) -> None:
+        if not isinstance(ledger, SqliteLedger):
+            log.warning("no backup was begun: back the database up with PostgreSQL's own tools, such as pg_dump")
+        elif not ledger.back_up(_say_backed_up):
+            log.warning("no backup was begun: one is being written, or the ledger is not open now")
+
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, back_up)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say_backed_up(path: str, error: LedgerError | None) -> None:
+    if error is None:
+        log.info("backup written", extra={"backup": path})
+    else:
+        log.error("no backup was written", extra={"backup": path, "error": str(error)})
 
 
 @contextmanager

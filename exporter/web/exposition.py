@@ -73,7 +73,7 @@ class _Made(NamedTuple):
 class Expositions:
     """Makes expositions on the event loop, in slices, each once for all who ask while it is made or soon after."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         registry: CollectorRegistry,
         *,

@@ -348,7 +348,7 @@ def test_a_copy_begins_anew_under_another_name(open_ledger: Opened) -> None:
             ("purchase", None): 1,
             (OTHER, None): 0,
         }
-        stopped.begin_anew("shop")
+        stopped.rename("shop")
     ledger = open_ledger(label_names=("country",))
     assert ledger.ledger.name == ledger.snapshot.ledger == "shop"
     assert ledger.snapshot.instance_id != before.instance_id

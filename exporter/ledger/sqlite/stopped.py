@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import LedgerError
 from exporter.ledger.series import Caps
+from exporter.ledger.sqlite.copy import copy_to
 from exporter.ledger.sqlite.create import exists, name_of, new_instance_id
 from exporter.ledger.sqlite.database import in_use
 from exporter.ledger.sqlite.file import LedgerFile, open_file
 from exporter.ledger.sqlite.mark import SUFFIX, Mark
-from exporter.ledger.sqlite.queue_row import write_identity
+from exporter.ledger.sqlite.queue_row import Identity, write_identity
 from exporter.ledger.sqlite.schema import failure, failures_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,14 @@ if TYPE_CHECKING:
     from exporter.ledger.sqlite.state import State
 
 _ALL_IDS = 2**62
+_ORDER = {
+    "queues": "id",
+    "series": "queue_id, type, labels",
+    "reasons": "queue_id, kind, reason",
+    "commits": "seq",
+    "event_ids": "seq",
+}
+"""The tables below the ledger's own row, and in which order their rows are read."""
 
 
 class StoredSeries(NamedTuple):
@@ -85,16 +94,43 @@ class StoppedLedger:
         """Yield the unsettled messages that hold an event of those."""
         return (RememberedEvent(*found) for found in self._state(queue).events.links())
 
-    def begin_anew(self, name: str | None) -> None:
-        """Give the ledger another identity and name, as a copy that goes on from an older state needs them.
+    @property
+    def identity(self) -> Identity:
+        """Its own row: instance id, name, and when it was made."""
+        return self._file.identity
 
-        Its series are other ones then, so that no counter falls. Without `name` it is called by its new random id.
-        """
+    def rows(self) -> Iterator[tuple[str, tuple[object, ...]]]:
+        """Yield all rows below the ledger's own, each with the name of its table."""
+        for table, order in _ORDER.items():
+            columns = self._file.database.connection.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - fixed
+            yield from ((table, row) for row in columns)
+
+    def check(self) -> None:
+        """Look through the whole file, and add up the account of each queue. Raises LedgerError."""
+        with failures_of(self._path):
+            found = self._file.database.connection.execute("PRAGMA integrity_check(1)").fetchall()
+        if found != [("ok",)]:
+            raise failure(self._path, "corrupt", str(found[0][0]).splitlines()[-1])
+        for name, snapshot in self.snapshots.items():
+            of_reasons = sum(snapshot.rejected.values()) + sum(snapshot.released.values())
+            accounted = snapshot.counted + snapshot.events_forgotten + snapshot.duplicate + of_reasons
+            if snapshot.received != accounted:
+                detail = f"queue {name} has received {snapshot.received}, but accounts for {accounted}"
+                raise failure(self._path, "corrupt", detail)
+
+    def rename(self, name: str | None) -> str:
+        """Make it another ledger, with a name that is given or random; returns that."""
         instance_id = new_instance_id()
-        identity = self._file.identity._replace(instance_id=instance_id, name=name or name_of(instance_id))
+        identity = self.identity._replace(instance_id=instance_id, name=name or name_of(instance_id))
         with self._file.database.transaction() as connection:
             write_identity(connection, identity)
         self._file.identity = identity
+        return identity.name
+
+    def copy_to(self, path: str) -> None:
+        """Write all of it to a file, which is replaced whole. Raises LedgerError."""
+        with failures_of(path):
+            copy_to(self._file.database.connection, path)
 
     def rebind(self, queue: str, arn: str) -> None:
         """Tie a queue's rows to another ARN: what was counted and remembered stays."""
