@@ -63,7 +63,7 @@ def test_told_to_it_listens_on_every_address_and_says_so(tmp_path: Path, address
 
     As in Go, both mean both families.
     """
-    arguments = ["--queue", "events", "--ledger.path", tmp_path / "ledger.db", "--web.listen-address", address]
+    arguments = ["--queue", "events", "--ledger.path", str(tmp_path / "ledger.db"), "--web.listen-address", address]
     with FakeSqs() as sqs:
         process = subprocess.Popen(
             [PROGRAM, "run", *arguments],
