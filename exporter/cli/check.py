@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from exporter.cli.command_line import configure
+from exporter.cli.postgres import inspect_postgres
 from exporter.errors import LedgerError
 from exporter.ledger import QueueIdentity
 from exporter.ledger.sqlite.ledger import SqliteLedger
@@ -40,6 +41,9 @@ def execute(invocation: Invocation) -> int:
 
 
 def _check_ledger(settings: Settings, attributes: QueueAttributes) -> int:
+    if settings.ledger.url:
+        print(f"ledger: {inspect_postgres(settings, settings.ledger.url)}")
+        return 0
     path = settings.ledger.path
     if not path.exists():
         print(f"ledger: {path} is not there yet, run will make it: counts start at 0")
