@@ -89,7 +89,10 @@ def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: Postg
             time.sleep(choose.uniform(0.1, 1.5))  # the moment of death is to be any
             match choose.choices(["replica", "sessions", "server"], [8, 2, 1])[0]:
                 case "replica":
-                    choose.choice(replicas).restart()
+                    dies = choose.choice(replicas)
+                    dies.kill()
+                    dies.port = 0  # another program may have the old one by now
+                    dies.start()
                 case "sessions":
                     postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", ROLE)
                 case "server":
