@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from postgres_server import PostgresServer
 
+    from exporter.events.event import Event
+
 TABLES = "sqs_event_exporter"
 
 
@@ -41,7 +43,7 @@ def test_outcomes_are_counted_exactly(open_replica: Callable[..., Replica]) -> N
     """Counts, sums of both signs and any size, the newest timestamp, rejections and releases are those submitted."""
     one = open_replica(types=("purchase", "refund"))
     huge = 10**24 + 1
-    outcomes = [event(nano=huge, at=3), event(nano=huge, at=7.5), event(nano=-5, at=1), "too_large"]
+    outcomes: list[Event | str] = [event(nano=huge, at=3), event(nano=huge, at=7.5), event(nano=-5, at=1), "too_large"]
     outcomes += [event("page_view", nano=0, at=None), "too_large", "invalid_json"]
     assert one.commit([Delivery(new_id(), outcome) for outcome in outcomes], {"md5_mismatch": 2}) == [True] * 7
     snapshot = one.snapshot()

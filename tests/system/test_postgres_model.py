@@ -11,7 +11,7 @@ import os
 import random
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from postgres_replica import Proxy, Replica, event, new_id
@@ -29,7 +29,7 @@ STEPS = int(os.environ.get("POSTGRES_MODEL_STEPS", "120"))
 SEEDS = range(int(os.environ.get("POSTGRES_MODEL_SEEDS", "2")))
 WINDOW_SECONDS, ID_WINDOW_SECONDS, RETENTION_SECONDS = 100, 150, 1_000
 QUEUE = QueueIdentity("orders", "arn:aws:sqs:eu-central-1:1:orders", 10, RETENTION_SECONDS, event_ids=True)
-SETTINGS = {"window_seconds": WINDOW_SECONDS, "id_window_seconds": ID_WINDOW_SECONDS}
+SETTINGS: dict[str, Any] = {"window_seconds": WINDOW_SECONDS, "id_window_seconds": ID_WINDOW_SECONDS}
 
 
 @dataclass

@@ -24,7 +24,7 @@ ComposeLoader.add_multi_constructor("!", lambda loader, _, node: _plain(loader, 
 def _plain(loader: yaml.SafeLoader, node: yaml.Node) -> Any:  # noqa: ANN401 - whatever stands there
     if isinstance(node, yaml.SequenceNode):
         return loader.construct_sequence(node)
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node)
 
 
 REPLICAS: dict[str, Any] = yaml.load((ROOT / "docker-compose.replicas.yml").read_text(), ComposeLoader)  # noqa: S506
