@@ -224,6 +224,8 @@ def test_rows_belong_to_a_queue_by_its_arn(open_replica: Callable[..., Replica])
         return False
 
     other.until(refused)
+    other.submit(purchases(1))
+    assert other.end().fresh is None
     assert one.commit(purchases(1)) == [True]
 
 
