@@ -302,7 +302,7 @@ def test_a_second_exporter_takes_over_when_the_first_ends_in_time(tmp_path: Path
         ExporterProcess(sqs.environment, exporter.ledger, *WAIT, start=False) as second,
     ):
         second.launch()
-        wait_until_open(second, exporter.ledger)
+        wait_until_open(second, Path(exporter.ledger))
         assert exporter.terminate() == 0
         sqs.load(100, seed=6)
         account = sqs.wait_until(lambda account: account.deleted == 600)
