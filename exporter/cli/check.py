@@ -47,6 +47,8 @@ def _check_ledger(settings: Settings, attributes: QueueAttributes) -> int:
     try:
         ledger = SqliteLedger(str(path), lock_timeout_seconds=0)
         try:
+            if ledger.problem is not None:
+                raise ledger.problem
             ledger.bind(QueueIdentity(attributes.name, attributes.arn))
             snapshots = ledger.snapshots.values()
             events, ids = sum(one.counted for one in snapshots), sum(one.messages for one in snapshots)
