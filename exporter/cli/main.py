@@ -18,6 +18,7 @@ from exporter.cli.options import (
     DEMO_FLAG_ONLY,
     DEMO_SUMMARY_INTERVAL,
     CheckOptions,
+    DemoOptions,
     LedgerActionOptions,
     PeekOptions,
     ProduceOptions,
@@ -47,6 +48,7 @@ COMMANDS = {
     "demo": Command(
         "show it all, on an SQS of its own and with a producer",
         EVERY - {"queue", "until-empty"},
+        DemoOptions,
         defaults={"ledger.path": "a temporary file", "summary.interval": DEMO_SUMMARY_INTERVAL},
         flag_only=DEMO_FLAG_ONLY,
     ),

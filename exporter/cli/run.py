@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from exporter.cli.command_line import Invocation
+    from exporter.cli.demo_show import DemoShow
     from exporter.errors import LedgerError
     from exporter.settings import Settings
     from exporter.sqs.aws import Connection
@@ -59,10 +60,11 @@ def execute(invocation: Invocation) -> int:
     return run(configure(invocation))
 
 
-def run(settings: Settings, connection: Connection | None = None) -> int:
+def run(settings: Settings, connection: Connection | None = None, show: DemoShow | None = None) -> int:
     """Count the queues' events until a signal comes, or until they are empty where that was asked for.
 
-    `connection` is for an SQS of one's own; without it AWS's own settings say which. Raises ExporterError.
+    `connection` is for an SQS of one's own; without it AWS's own settings say which. `show` follows a demo. Raises
+    ExporterError.
     """
     # As a container's first process it would not be ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
@@ -135,10 +137,14 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             stopping.callback(telemetry.stop)
         # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
         gc.freeze()
-        with _signals(consumer, ledger), _threads_that_must_live(consumer):
+        if show is not None:
+            show.started(lambda: ledger.snapshots)
+        with _signals(consumer, ledger, show), _threads_that_must_live(consumer):
             consumer.run()
         ledger.close()
         _say_what_stopped(ledger)
+        if show is not None:
+            show.ended()
     return 0
 
 
@@ -173,14 +179,17 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
 
 
 @contextmanager
-def _signals(consumer: Consumer, ledger: SqliteLedger) -> Iterator[None]:
+def _signals(consumer: Consumer, ledger: SqliteLedger, show: DemoShow | None) -> Iterator[None]:
     """Let the first SIGTERM or SIGINT stop the loop in order, the second end the process, and SIGUSR1 back up."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.SIG_DFL)
         log.info("stopping", extra={"signal": signal.Signals(number).name})
-        consumer.stop()
+        if show is None:
+            consumer.stop()
+        else:
+            show.stopping(consumer.stop)
 
     def back_up(_number: int, _frame: FrameType | None) -> None:
         if not ledger.back_up(_say_backed_up):
