@@ -178,17 +178,18 @@ class Subject:
 
 def exporter(
     stub: StubSqs,
-    ledger: Path,
+    ledger: Path | str,
     *arguments: str,
     queues: int = 1,
     checkout: Path | None = None,
     environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Subject:
-    """Start the exporter as it is by default, its durable ledger in the file `ledger`, or that of another checkout.
+    """Start the exporter as it is by default, its durable ledger in the file `ledger` or at that URL.
 
-    `environment` is more of it than SQS's own.
+    `checkout` is where another exporter than this one is to be found; `environment` is more of it.
     """
-    command = [sys.executable, "-m", "exporter", "run", "--ledger.path", str(ledger.resolve())]
+    command = [sys.executable, "-m", "exporter", "run"]
+    command += ["--ledger.url", ledger] if isinstance(ledger, str) else ["--ledger.path", str(ledger.resolve())]
     for name in queue_names(queues):
         command += ["--queue", name]
     command += ["--web.listen-address", "127.0.0.1:0", *arguments]

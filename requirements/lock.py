@@ -1,8 +1,8 @@
 """Compiles the lock files beside it from pyproject.toml: `make lock`, and `make upgrade` for newer versions.
 
 - build.txt: the build backend
-- runtime.txt: what the exporter needs
-- demo.txt: both, and the embedded SQS of `demo`
+- runtime.txt: what the exporter needs, with the ledger in PostgreSQL: what the image holds
+- demo.txt: the build backend, what the exporter needs, and the embedded SQS of `demo`
 - dev.txt: all of that, all other extras, and what tests and checks need
 
 Each file holds the hashes of every file of every version, for every platform and Python that the project supports,
@@ -23,9 +23,9 @@ HERE = Path(__file__).resolve().parent
 PYPROJECT = HERE.parent / "pyproject.toml"
 LOCKS = {
     # The largest first: the others are constrained by it, so that no version differs between two files.
-    "dev.txt": ("project", "demo", "otlp-grpc", "dev", "build"),
+    "dev.txt": ("project", "postgres", "demo", "otlp-grpc", "dev", "build"),
     "demo.txt": ("project", "demo", "build"),
-    "runtime.txt": ("project",),
+    "runtime.txt": ("project", "postgres"),
     "build.txt": ("build",),
 }
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
 import hypothesis
 import pytest
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from outages import Case
+    from postgres_replica import Replica
+    from postgres_server import PostgresServer
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine is not a finding
 hypothesis.settings.load_profile("any machine")
@@ -34,3 +37,34 @@ def outcome(
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         ends = {case: pool.submit(case, tmp_path_factory.mktemp("outage") / "ledger.db") for case in cases}
         yield lambda case: ends[case].result()
+
+
+@pytest.fixture(scope="module")
+def postgres() -> Iterator[PostgresServer]:
+    """Run a PostgreSQL server for all tests of a file."""
+    from postgres_server import postgres_server  # noqa: PLC0415 - most tests have no need of it
+
+    with postgres_server() as running:
+        yield running
+
+
+@pytest.fixture
+def database_url(postgres: PostgresServer, request: pytest.FixtureRequest) -> str:
+    """Make an empty database for the test."""
+    return postgres.new_database(f"test_{crc32(request.node.nodeid.encode())}")
+
+
+@pytest.fixture
+def open_replica(database_url: str) -> Iterator[Callable[..., Replica]]:
+    """Open replicas on the test's database, or on another URL, that are closed after the test."""
+    from postgres_replica import Replica  # noqa: PLC0415 - most tests have no need of it
+
+    opened: list[Replica] = []
+
+    def open_(url: str = database_url, **settings: Any) -> Replica:  # noqa: ANN401 - the ledger's settings
+        opened.append(Replica(url, **settings))
+        return opened[-1]
+
+    yield open_
+    for one in opened:
+        one.ledger.close()

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
+from exporter.cli.opening import open_ledger
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
 from exporter.consumer.queue import QueueOptions
@@ -25,8 +26,9 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
 from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
-from exporter.sqs.names import is_prefix, queue_name_of
+from exporter.sqs.names import is_prefix
 from exporter.summary import Summary
+from exporter.telemetry import logs
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics import Health, names, new_registry
 from exporter.telemetry.otlp import environment as open_telemetry
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
     from exporter.cli.command_line import Invocation
     from exporter.cli.demo_show import DemoShow
     from exporter.errors import LedgerError
+    from exporter.ledger.postgres.ledger import PostgresLedger
     from exporter.settings import Settings
     from exporter.sqs.aws import Connection
     from exporter.telemetry.otlp.environment import Wanted
@@ -51,6 +54,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("exporter")
 
+SWITCH_SECONDS = 0.001
 MAX_CONNECTIONS = 512
 """How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
 
@@ -78,12 +82,18 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
         ledger = open_ledger(settings)
         stopping.callback(ledger.close)
         housekeeping = Housekeeping(connection, settings.queue, advice=lambda attributes: advice(attributes, settings))
+        if not isinstance(ledger, SqliteLedger):
+            housekeeping.repeat("PostgreSQL's address", ledger.target.resolve)
         registry = new_registry()
         telemetry = None
         if telemetry_wanted is not None:
             telemetry = _open_telemetry(telemetry_wanted, connection, registry, ledger, housekeeping)
         instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
-        readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
+        readiness = Readiness(
+            commit_started_at=lambda: ledger.commit_started_at,
+            prefix_problems=lambda: housekeeping.prefix_problems,
+            notes=lambda: _notes(housekeeping, summary),
+        )
         client = Client(
             max_connections=MAX_CONNECTIONS,
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
@@ -119,9 +129,13 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
             healthy=readiness.healthy,
             ready=views.ready,
             page=views.landing_page,
-            zero_first=ZeroFirst((names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name), lambda: started_seconds)
+            zero_first=ZeroFirst(
+                (names.EVENTS.name, names.VALUES.name, names.NEGATIVES.name),
+                lambda: max(started_seconds, ledger.speaking_since_seconds),
+            )
             if settings.web.zero_first
             else None,
+            speaking=lambda: ledger.speaker,
         )
 
         web.start()
@@ -139,29 +153,21 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
         gc.freeze()
         if show is not None:
             show.started(lambda: ledger.snapshots)
+        # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
+        # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
+        sys.setswitchinterval(SWITCH_SECONDS)
         with _signals(consumer, ledger, show), _threads_that_must_live(consumer):
             consumer.run()
-        ledger.close()
+        # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
+        if isinstance(ledger, SqliteLedger):
+            ledger.close()
+        else:
+            ledger.finish()
+        summary.stop()
         _say_what_stopped(ledger)
         if show is not None:
             show.ended()
     return 0
-
-
-def open_ledger(settings: Settings) -> SqliteLedger:
-    """Open the ledger that the settings name. Raises LedgerError."""
-    return SqliteLedger(
-        str(settings.ledger.path),
-        name=settings.ledger.name,
-        queues=[queue_name_of(queue) for queue in settings.queue if not is_prefix(queue)],
-        types=settings.events.types,
-        max_types=settings.events.max_types,
-        label_names=settings.label_names,
-        max_series=settings.events.max_series,
-        window_seconds=settings.ledger.window_seconds,
-        id_window_seconds=settings.events.id_window_seconds,
-        max_ids=settings.ledger.max_ids,
-    )
 
 
 def queue_options(settings: Settings, queue: str) -> QueueOptions:
@@ -178,8 +184,16 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
     )
 
 
+def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
+    """Return what `/-/ready` says beside: what does not keep the exporter from counting."""
+    unread = [sentence for sentence in (logs.stuck(), summary.stuck()) if sentence is not None]
+    return [*unread, *housekeeping.left_out.values()]
+
+
 @contextmanager
-def _signals(consumer: Consumer, ledger: SqliteLedger, show: DemoShow | None) -> Iterator[None]:
+def _signals(
+    consumer: Consumer, ledger: SqliteLedger | PostgresLedger, show: DemoShow | None
+) -> Iterator[None]:
     """Let the first SIGTERM or SIGINT stop the loop in order, the second end the process, and SIGUSR1 back up."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -192,7 +206,9 @@ def _signals(consumer: Consumer, ledger: SqliteLedger, show: DemoShow | None) ->
             show.stopping(consumer.stop)
 
     def back_up(_number: int, _frame: FrameType | None) -> None:
-        if not ledger.back_up(_say_backed_up):
+        if not isinstance(ledger, SqliteLedger):
+            log.warning("no backup was begun: back the database up with PostgreSQL's own tools, such as pg_dump")
+        elif not ledger.back_up(_say_backed_up):
             log.warning("no backup was begun: one is being written, or the ledger is not open now")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
@@ -231,7 +247,7 @@ def _open_telemetry(
     wanted: Wanted,
     connection: Connection,
     registry: CollectorRegistry,
-    ledger: SqliteLedger,
+    ledger: SqliteLedger | PostgresLedger,
     housekeeping: Housekeeping,
 ) -> OpenTelemetry:
     from exporter.telemetry.otlp.running import OpenTelemetry  # noqa: PLC0415 - half a second, for those who ask for it
@@ -252,8 +268,10 @@ def _open_telemetry(
         raise WrongSettingError(f"OpenTelemetry's environment variables (OTEL_*) are wrong: {error}") from error
 
 
-def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteLedger, web: WebServer) -> None:
-    path = str(settings.ledger.path.absolute())
+def _say_what_starts(
+    settings: Settings, connection: Connection, ledger: SqliteLedger | PostgresLedger, web: WebServer
+) -> None:
+    path = str(settings.ledger.path.absolute()) if isinstance(ledger, SqliteLedger) else str(ledger.target)
     snapshots = ledger.snapshots.values()
     log.info(
         "starting",
@@ -271,14 +289,14 @@ def _say_what_starts(settings: Settings, connection: Connection, ledger: SqliteL
             "listening": web.url,
         },
     )
-    if ledger.is_new:
+    if isinstance(ledger, SqliteLedger) and ledger.is_new:
         log.warning(
             "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
             extra={"ledger": path},
         )
 
 
-def _say_what_stopped(ledger: SqliteLedger) -> None:
+def _say_what_stopped(ledger: SqliteLedger | PostgresLedger) -> None:
     snapshots = ledger.snapshots.values()
     log.info(
         "stopped",

@@ -13,11 +13,13 @@ from exporter.web import LandingPage
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from exporter.ledger.sqlite.ledger import SqliteLedger
+    from exporter.ledger import Ledger
     from exporter.settings import Settings
     from exporter.sqs.housekeeping import Housekeeping
     from exporter.telemetry.otlp.running import OpenTelemetry
     from exporter.telemetry.readiness import Readiness
+
+GONE = "the queue is gone: it was deleted, or is another queue's dead-letter queue by now; its counts stay"
 
 
 class Views:
@@ -26,7 +28,7 @@ class Views:
     def __init__(
         self,
         settings: Settings,
-        ledger: SqliteLedger,
+        ledger: Ledger,
         housekeeping: Housekeeping,
         readiness: Readiness,
         *,
@@ -54,6 +56,7 @@ class Views:
             depths=lambda: {name: state.depth for name, state in self._housekeeping.queues.items() if state.depth},
             max_messages=self._settings.ledger.max_ids,
             label_names=self._settings.label_names,
+            speaking=lambda: self._ledger.speaker,
         )
 
     def state_collector(self, telemetry: OpenTelemetry | None) -> StateCollector:
@@ -62,10 +65,11 @@ class Views:
             State(
                 ready=lambda: {queue: why is None for queue, why in self._readiness.status().queues.items()},
                 commit_started_at=lambda: self._ledger.commit_started_at,
-                volume_available_bytes=lambda: _available_bytes(self._settings.ledger.path),
+                volume_available_bytes=self._volume_available_bytes,
                 clock_skew_seconds=lambda: self._housekeeping.clock_skew_seconds,
                 otlp_push_failures=dict if telemetry is None else telemetry.push_failures,
                 revision=this_build().revision,
+                speaking=lambda: self._ledger.speaker,
             )
         )
 
@@ -79,10 +83,14 @@ class Views:
             state=status.sentence,
             snapshots=self._ledger.snapshots,
             depths={name: state.depth for name, state in self._housekeeping.queues.items() if state.depth},
-            problems=status.queues,
+            problems={**status.queues, **dict.fromkeys(status.gone, GONE)},
             ledger=self._ledger.name,
             max_messages=self._settings.ledger.max_ids,
+            speaking=self._ledger.speaker,
         )
+
+    def _volume_available_bytes(self) -> int | None:
+        return None if self._settings.ledger.url else _available_bytes(self._settings.ledger.path)
 
 
 def _available_bytes(path: Path) -> int | None:

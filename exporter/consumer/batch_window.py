@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 
-BATCH_SIZE = 10
-"""https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_ReceiveMessage.html"""
+from exporter.sqs import BATCH_SIZE
+
 EXPECTED_A_RECEIVE = 12
 """So many messages are waited for, where ten fit: the few that are left make the next batch full as well."""
 SHORTEST_WAIT = 0.03

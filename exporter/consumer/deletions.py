@@ -36,7 +36,6 @@ class Deletions:
         self._fifo = fifo
         self._waiting: deque[Deletion] = deque()
         self._refused: deque[Deletion] = deque(maxlen=MAX_REFUSED)
-        self._waiting_since = float("inf")
         self._failing = False
         self.denied = False
         """Whether SQS denied deletes, and has not confirmed one since."""
@@ -59,10 +58,8 @@ class Deletions:
         self._probe_at = now + PROBE_SECONDS
         return 1
 
-    def add(self, deletions: Iterable[Deletion], now: float) -> None:
+    def add(self, deletions: Iterable[Deletion]) -> None:
         """Take in deletions of messages whose outcome is committed."""
-        if not self._waiting:
-            self._waiting_since = now
         self._waiting.extend(deletions)
 
     def due_at(self, visibility_timeout_seconds: float) -> float:
@@ -91,17 +88,14 @@ class Deletions:
                 deletion = self._waiting.popleft()
                 if deletion.valid_until > now:
                     batch.append(deletion)
-            # Whole batches go at once, so what is left came with the last ones that were added.
-            self._waiting_since = now
             if not batch:
                 return
             self._sent += len(batch)
             yield batch
 
     def _held_until(self, visibility_timeout_seconds: float) -> float:
-        return self._window.deletes_due_at(
-            len(self._waiting), self._waiting_since, visibility_timeout_seconds, fifo=self._fifo
-        )
+        received_at = self._waiting[0].valid_until - visibility_timeout_seconds
+        return self._window.deletes_due_at(len(self._waiting), received_at, visibility_timeout_seconds, fifo=self._fifo)
 
     def confirmed(self, deletions: Sequence[Deletion]) -> None:
         """SQS said that these are deleted."""

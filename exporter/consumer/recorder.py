@@ -135,6 +135,8 @@ class Recorder:
         """Reopen what failed; write what no commit came for. `limited`: commits make room that receives wait for."""
         if self._under_way:
             return
+        if self.working and self._ledger.problem is not None:
+            self._fail(self._ledger.problem)  # a connection may be lost while nothing is committed
         if not self.working:
             self._reopen(now)
             return

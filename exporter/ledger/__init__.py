@@ -185,6 +185,14 @@ class Ledger(Protocol):
         """The latest committed state of every queue that the ledger knows, by name. Any thread may read, at no wait."""
 
     @property
+    def speaker(self) -> bool:
+        """Whether this process shows what the ledger keeps, now. Only where replicas share a ledger it may not."""
+
+    @property
+    def speaking_since_seconds(self) -> float:
+        """Since when it does, Unix time; 0: nobody else ever did."""
+
+    @property
     def problem(self) -> LedgerError | None:
         """Why nothing can be committed now: it is connecting or reopening, or a commit failed. None: it works."""
 

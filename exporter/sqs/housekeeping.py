@@ -142,6 +142,13 @@ class Housekeeping:
             requests, self._requests = self._requests, Counter()
         return requests
 
+    def repeat(self, name: str, call: Callable[[], None]) -> None:
+        """Have the thread make another call that may wait, before it is started and then every interval.
+
+        An exception of the call is the caller's to keep: it is not looked at here.
+        """
+        self._schedule.add((name, ""), call, lambda _: None, lambda _: None, self._interval_seconds)
+
     def start(self) -> None:
         """Begin to look, on a daemon thread."""
         self._thread.start()
@@ -287,6 +294,8 @@ class Housekeeping:
                 partial(self._dead_letters_read, name, arn),
                 partial(self._dead_letters_failed, name, arn),
                 self._interval_seconds,
+                # Mostly it is denied, for good.
+                retry_seconds=self._interval_seconds,
             )
 
     def _dead_letters_read(self, name: str, arn: str, visible: int | None) -> None:

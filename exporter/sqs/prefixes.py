@@ -54,6 +54,7 @@ class Prefixes:
         self._served = served
         self._take = take
         self._leave = leave
+        self._list_seconds = list_seconds
         self.left_out: Mapping[str, str] = MappingProxyType({})
         """The queues that a prefix does not take, each with a sentence that says why, by name."""
         self.problems: Mapping[str, QueueUnavailableError] = MappingProxyType({})
@@ -98,6 +99,8 @@ class Prefixes:
             partial(self._sources_listed, lookup),
             partial(self._sources_failed, name),
             SOURCES_SECONDS,
+            # Where it is denied, it mostly is for all queues and for good.
+            retry_seconds=self._list_seconds,
         )
 
     def _is_another(self, given: str, url: str) -> bool:

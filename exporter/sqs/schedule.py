@@ -23,7 +23,18 @@ Key = tuple[str, str]
 
 
 class _Task:
-    __slots__ = ("ask", "backoff", "began_at", "due_at", "failed", "failing", "interval_seconds", "take", "under_way")
+    __slots__ = (
+        "ask",
+        "backoff",
+        "began_at",
+        "due_at",
+        "failed",
+        "failing",
+        "interval_seconds",
+        "retry_seconds",
+        "take",
+        "under_way",
+    )
 
     def __init__(
         self,
@@ -31,11 +42,14 @@ class _Task:
         take: Callable[[Any], None],
         failed: Callable[[Exception], None],
         interval_seconds: float,
+        *,
+        retry_seconds: float,
     ) -> None:
         self.ask = ask
         self.take = take
         self.failed = failed
         self.interval_seconds = interval_seconds
+        self.retry_seconds = retry_seconds
         self.backoff = Backoff()
         self.began_at = self.due_at = float("-inf")
         self.under_way = False
@@ -58,20 +72,22 @@ class Schedule:
     def __contains__(self, key: Key) -> bool:
         return key in self._tasks
 
-    def add(
+    def add(  # noqa: PLR0913 - what a task is
         self,
         key: Key,
         ask: Callable[[], Any],
         take: Callable[[Any], None],
         failed: Callable[[Exception], None],
         interval_seconds: float,
+        *,
+        retry_seconds: float = 0.0,
     ) -> None:
-        """Ask now, and again after each interval; after failures with growing pauses. Replaces a task of that key.
+        """Ask now, and again after each interval. Replaces a task of that key.
 
-        `ask` runs on another thread; `take` is given its answer and `failed` its exception, which is TimeoutError
-        where it takes too long.
+        After failures it is asked again with growing pauses, none shorter than `retry_seconds`. `ask` runs on another
+        thread; `take` is given its answer and `failed` its exception, which is TimeoutError where it takes too long.
         """
-        self._tasks[key] = _Task(ask, take, failed, interval_seconds)
+        self._tasks[key] = _Task(ask, take, failed, interval_seconds, retry_seconds=retry_seconds)
 
     def remove(self, key: Key) -> None:
         """Ask no more; an answer that is under way is not taken."""
@@ -104,14 +120,13 @@ class Schedule:
 
     def _begin(self, key: Key, task: _Task, now: float) -> None:
         try:
-            if not self._calls.start((key, task), task.ask):
-                return
+            task.under_way = self._calls.start((key, task), task.ask)
         except RuntimeError as error:
             # There may be no more threads.
+            task.began_at = now
             self._end(task, error)
-        else:
-            task.under_way = True
-        task.began_at = now
+        if task.under_way:
+            task.began_at = now
 
     def _end(self, task: _Task, outcome: object) -> None:
         task.under_way = False
@@ -121,6 +136,7 @@ class Schedule:
             task.take(outcome)
         except Exception as error:  # noqa: BLE001 - whatever an answer makes boto3 raise, the thread has to go on
             task.failing = True
+            task.due_at = task.began_at + task.retry_seconds
             task.backoff.failed(self._monotonic())
             task.failed(error)
         else:

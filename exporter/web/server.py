@@ -52,8 +52,9 @@ class WebServer:
     """Serves the registry, health, readiness and the landing page until `stop`.
 
     `ready` gives whether it is, and a sentence. The hosts "" and "::" stand for all addresses of both families,
-    and the port 0 for any that is free. `zero_first` shows new series to each Prometheus as 0 once. Should the server's
-    thread end by an exception, `threading.excepthook` hears of it.
+    and the port 0 for any that is free. `zero_first` shows new series to each Prometheus as 0 once; `speaking` is
+    whether this process may show what the ledger keeps, asked again once an answer is made. Should the server's thread
+    end by an exception, `threading.excepthook` hears of it.
     """
 
     def __init__(  # noqa: PLR0913 - each is given by its name
@@ -69,13 +70,16 @@ class WebServer:
         created_timestamps: bool = False,
         web_config: WebConfig | None = None,
         zero_first: ZeroFirst | None = None,
+        speaking: Callable[[], bool] = lambda: True,
     ) -> None:
         self._registry = registry
         self._zero_first = zero_first
         self._host = "" if _is_every_address(host) else host
         self._port = port
         self._site = Site(
-            expositions=Expositions(registry, created_timestamps=created_timestamps, zero_first=zero_first),
+            expositions=Expositions(
+                registry, created_timestamps=created_timestamps, zero_first=zero_first, speaking=speaking
+            ),
             zero_first=zero_first,
             telemetry_path=telemetry_path,
             healthy=healthy,

@@ -8,10 +8,11 @@ import signal
 import sqlite3
 import subprocess
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from exporter_process import INHERITED, PROGRAM, ExporterProcess
+from exporter_process import INHERITED, PROGRAM, ExporterProcess, Scrape
 from fake_sqs import FakeSqs
 
 from exporter.events.event import Event
@@ -74,6 +75,10 @@ def rows(path: Path) -> dict[str, list[tuple[object, ...]]]:
         found = {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}  # noqa: S608
     connection.close()
     return found
+
+
+def _has_counted(total: int, scrape: Scrape) -> bool:
+    return scrape.counted == total
 
 
 def test_show_and_verify_say_what_it_holds_and_touch_nothing(path: Path) -> None:
@@ -220,7 +225,7 @@ def test_a_ledger_in_use_is_left_alone_and_backs_itself_up(tmp_path: Path) -> No
         backup = tmp_path / "ledger.db.backup"
         for total in (5_000, 12_000):
             sqs.load(total - 5_000) if total > 5_000 else None
-            exporter.wait_for(lambda scrape, total=total: scrape.counted == total)
+            exporter.wait_for(partial(_has_counted, total))
             written = sum(line["msg"] == "backup written" for line in exporter.log)
             exporter.process.send_signal(signal.SIGUSR1)
             deadline = time.monotonic() + 20

@@ -48,6 +48,8 @@ class HandMadeLedger:
     """Keeps the contract in memory. With `slow` a commit ends only when the test says so."""
 
     name = "hand-made"
+    speaker = True
+    speaking_since_seconds = 0.0
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

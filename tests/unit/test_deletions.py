@@ -39,14 +39,14 @@ def sent(deletions: Deletions, now: float, *, most: int = 100) -> list[list[Dele
 def test_batches_hold_at_most_ten() -> None:
     """SQS takes ten a call."""
     deletions = without_window()
-    deletions.add(some(25), 0.0)
+    deletions.add(some(25))
     assert [len(batch) for batch in sent(deletions, 0.0)] == [10, 10, 5]
 
 
 def test_no_more_batches_are_sent_than_are_free() -> None:
     """The rest waits for the next iteration."""
     deletions = without_window()
-    deletions.add(some(25), 0.0)
+    deletions.add(some(25))
     assert [len(batch) for batch in sent(deletions, 0.0, most=2)] == [10, 10]
     assert [len(batch) for batch in sent(deletions, 0.0, most=2)] == [5]
 
@@ -54,7 +54,7 @@ def test_no_more_batches_are_sent_than_are_free() -> None:
 def test_fewer_than_ten_wait_for_others_until_the_hold_is_over() -> None:
     """SQS bills each call: three deletes wait for company, but not for ever."""
     deletions = Deletions(BatchWindow(1.0))
-    deletions.add(some(3), 5.0)
+    deletions.add(some(3, valid_until=25.0))
     assert deletions.due_at(VISIBILITY_TIMEOUT_SECONDS) == 10.0
     assert sent(deletions, 9.9) == []
     assert [len(batch) for batch in sent(deletions, 10.0)] == [3]
@@ -63,10 +63,9 @@ def test_fewer_than_ten_wait_for_others_until_the_hold_is_over() -> None:
 def test_ten_are_sent_at_once_and_what_is_left_waits_anew() -> None:
     """The hold is for those that came last."""
     deletions = Deletions(BatchWindow(1.0))
-    deletions.add(some(6), 5.0)
-    deletions.add(some(6, first=6), 5.5)
-    assert deletions.due_at(VISIBILITY_TIMEOUT_SECONDS) <= 5.5
-    assert [len(batch) for batch in sent(deletions, 5.5)] == [10]
+    deletions.add(some(6, valid_until=25.0))
+    deletions.add(some(6, first=6, valid_until=25.5))
+    assert [len(batch) for batch in sent(deletions, 5.6)] == [10]
     assert deletions.due_at(VISIBILITY_TIMEOUT_SECONDS) == 10.5
     assert sent(deletions, 10.4) == []
     assert [len(batch) for batch in sent(deletions, 10.5)] == [2]
@@ -75,7 +74,7 @@ def test_ten_are_sent_at_once_and_what_is_left_waits_anew() -> None:
 def test_an_expired_handle_is_never_sent() -> None:
     """It would be confirmed and delete nothing; the message comes back and is deleted with its fresh handle."""
     deletions = without_window()
-    deletions.add([*some(2, valid_until=10.0), *some(2, first=2, valid_until=20.0)], 0.0)
+    deletions.add([*some(2, valid_until=10.0), *some(2, first=2, valid_until=20.0)])
     assert sent(deletions, 10.0) == [some(2, first=2, valid_until=20.0)]
     assert deletions.unconfirmed == 2
 
@@ -83,7 +82,7 @@ def test_an_expired_handle_is_never_sent() -> None:
 def test_after_a_batch_of_which_nothing_was_confirmed_one_batch_tries() -> None:
     """An outage of deletes is not hammered: after a wait one batch goes out, and the others after its success."""
     deletions = without_window()
-    deletions.add(some(40), 0.0)
+    deletions.add(some(40))
     first, *others = sent(deletions, 0.0)
     deletions.failed(first, 0.0)
     for batch in others:
@@ -98,7 +97,7 @@ def test_after_a_batch_of_which_nothing_was_confirmed_one_batch_tries() -> None:
 def test_refused_entries_are_tried_again_after_a_while() -> None:
     """SQS deleted their neighbours, so it is not deletes that fail."""
     deletions = without_window()
-    deletions.add(some(10), 0.0)
+    deletions.add(some(10))
     (batch,) = sent(deletions, 0.0)
     deletions.confirmed(batch[1:])
     deletions.refused(batch[:1], 0.0)
@@ -110,7 +109,7 @@ def test_entries_that_are_refused_for_ever_are_bounded() -> None:
     """The oldest of too many are given up: their messages come back."""
     deletions = without_window()
     many = some(MAX_REFUSED + 100)
-    deletions.add(many, 0.0)
+    deletions.add(many)
     for batch in sent(deletions, 0.0):
         deletions.refused(batch, 0.0)
     assert deletions.unconfirmed == MAX_REFUSED
@@ -119,7 +118,7 @@ def test_entries_that_are_refused_for_ever_are_bounded() -> None:
 def test_a_batch_of_entries_that_are_always_refused_says_nothing_of_sqs() -> None:
     """Where all of a batch have been refused before, its failure is no outage of deletes."""
     deletions = without_window()
-    deletions.add(some(2), 0.0)
+    deletions.add(some(2))
     (batch,) = sent(deletions, 0.0)
     deletions.refused(batch, 0.0)
     (again,) = sent(deletions, 1.0)
@@ -129,23 +128,23 @@ def test_a_batch_of_entries_that_are_always_refused_says_nothing_of_sqs() -> Non
 def test_receives_pause_above_the_limit_of_unconfirmed_deletes() -> None:
     """More messages would only come back."""
     deletions = without_window()
-    deletions.add(some(MAX_UNCONFIRMED), 0.0)
+    deletions.add(some(MAX_UNCONFIRMED))
     assert deletions.receives(4, 0.0) == 4
-    deletions.add(some(1, first=MAX_UNCONFIRMED), 0.0)
+    deletions.add(some(1, first=MAX_UNCONFIRMED))
     assert deletions.receives(4, 0.0) == 0
 
 
 def test_while_deletes_are_denied_one_receive_in_a_while_asks_whether_they_still_are() -> None:
     """One message is risked every half minute; a confirmed delete ends that."""
     deletions = without_window()
-    deletions.add(some(1), 0.0)
+    deletions.add(some(1))
     (batch,) = sent(deletions, 0.0)
     deletions.failed(batch, 0.0, denied=True)
     deletions.drop()
     assert deletions.receives(4, 0.0) == 1
     assert deletions.receives(4, PROBE_SECONDS - 0.1) == 0
     assert deletions.receives(4, PROBE_SECONDS) == 1
-    deletions.add(some(1, first=1), PROBE_SECONDS)
+    deletions.add(some(1, first=1))
     (batch,) = sent(deletions, PROBE_SECONDS)
     deletions.confirmed(batch)
     assert deletions.receives(4, PROBE_SECONDS) == 4
@@ -154,7 +153,7 @@ def test_while_deletes_are_denied_one_receive_in_a_while_asks_whether_they_still
 def test_dropped_deletes_are_forgotten_but_those_in_flight_still_answer() -> None:
     """While the ledger fails nothing more is deleted."""
     deletions = without_window()
-    deletions.add(some(15), 0.0)
+    deletions.add(some(15))
     (batch,) = sent(deletions, 0.0, most=1)
     deletions.drop()
     assert sent(deletions, 0.0) == []
@@ -169,7 +168,7 @@ def test_entries_that_are_refused_for_twelve_hours_stop_no_receives() -> None:
     deletions = without_window()
     for number in range(0, 20_000, 10):
         now = number / 1_000
-        deletions.add(some(10, first=number, valid_until=43_200.0), now)
+        deletions.add(some(10, first=number, valid_until=43_200.0))
         for batch in sent(deletions, now):
             refused = [deletion for deletion in batch if deletion.receipt_handle.endswith("0")]
             if len(refused) == len(batch):

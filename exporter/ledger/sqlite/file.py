@@ -18,11 +18,12 @@ from exporter.ledger.sqlite.total_rows import read_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
     from exporter.ledger.series import Caps
     from exporter.ledger.sqlite.event_memory import EventRow
     from exporter.ledger.sqlite.memory import Row
+    from exporter.ledger.sqlite.state import Change
 
 
 @dataclass(slots=True)
@@ -42,6 +43,28 @@ class LedgerFile:
         """Begin a queue: it has a row from its first commit on."""
         ids = [queue.state.queue.id for queue in self.queues.values()]
         return self._add(new_queue(max(ids, default=0) + 1, name))
+
+    def commit(self, changes: Mapping[str, Change], wall: float) -> int:
+        """Commit what is to be written, by queue, and take it in; returns about how many pages that were.
+
+        Raises what `Database.transaction` does; then nothing in memory has changed.
+        """
+        with self.database.transaction() as connection:
+            written = []
+            for seq, (name, change) in enumerate(changes.items(), self.last_seq + 1):
+                queue = self.queues[name]
+                written.append(queue.state.write(connection, change, seq, queue.now(wall), queue.limits))
+        self.last_seq += len(changes)
+        for name, of_queue in zip(changes, written, strict=True):
+            queue = self.queues[name]
+            queue.state.take(of_queue)
+            queue.written()
+        return sum(of_queue.pages for of_queue in written)
+
+    def is_behind(self, queues: Mapping[str, Queue]) -> bool:
+        """Whether it lacks commits that were made of these queues."""
+        seqs = {name: queue.state.queue.seq for name, queue in self.queues.items()}
+        return any(seqs.get(name, 0) < queue.state.queue.seq for name, queue in queues.items())
 
     def read(self, connection: sqlite3.Connection) -> None:
         """Read all rows. Raises ValueError, TypeError or struct.error where they are not what was written."""

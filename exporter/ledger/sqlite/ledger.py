@@ -47,6 +47,10 @@ class SqliteLedger:
     least twice the visibility timeout; `max_ids` of them at most if the caller keeps to `capacity`.
     """
 
+    speaker = True
+    """Nobody else has the file."""
+    speaking_since_seconds = 0.0
+
     def __init__(  # noqa: PLR0913 - plain values, by name
         self,
         path: str,
@@ -88,14 +92,13 @@ class SqliteLedger:
         """See `Ledger.commit_started_at`: a commit ends within `submit`."""
         self._closed = False
         self._backup: Backup | None = None
-        self._file: LedgerFile | None
-        self._file = file = self._open()
+        file = self._open()
+        self._file: LedgerFile | None = file
         self._instance_id, self.name, _ = file.identity
         self._mark = Mark(self._path, self._instance_id)
         self._queues = file.queues
         try:
-            self._require_all_commits(file)
-            self._require_name()
+            self._require_right_file(file)
             self._begin(file)
         except BaseException:
             self._disconnect()
@@ -207,22 +210,11 @@ class SqliteLedger:
             return
         self._attempt = _Attempt(file.last_seq + len(changes), changes)
         try:
-            with file.database.transaction() as connection:
-                written = []
-                for seq, (name, change) in enumerate(changes.items(), file.last_seq + 1):
-                    queue = self._queues[name]
-                    written.append(queue.state.write(connection, change, seq, queue.now(wall), queue.limits))
+            pages = file.commit(changes, wall)
         except BaseException as error:
             self._failed(error)
             raise
-        pages = 0
-        for name, of_queue in zip(changes, written, strict=True):
-            queue = self._queues[name]
-            queue.state.take(of_queue)
-            queue.written()
-            pages += of_queue.pages
         self._attempt = None
-        file.last_seq += len(changes)
         self._mark.move(file.last_seq)
         self.snapshots = self._all_snapshots()
         self.problem = file.database.checkpoint_after(pages)
@@ -252,10 +244,8 @@ class SqliteLedger:
 
     def _begin(self, file: LedgerFile) -> None:
         """Show what is to be shown from the start."""
-        for name in self._names:
-            if name not in self._queues:
-                file.add_queue(name)
-        changes = {name: queue.begin(self._caps.shown_keys(), None) for name, queue in self._queues.items()}
+        queues = {name: self._queues.get(name) or file.add_queue(name) for name in self._names}
+        changes = {name: queue.begin(self._caps.shown_keys(), None) for name, queue in queues.items()}
         self._commit(file, {name: change for name, change in changes.items() if change}, float(self._wall_clock()))
 
     def _open(self) -> LedgerFile:
@@ -269,9 +259,7 @@ class SqliteLedger:
             if not exists(self._path):
                 raise failure(self._path, "io_error", "it is gone")
         file = self._open()
-        seqs = {name: queue.state.queue.seq for name, queue in self._queues.items() if queue.state.queue.seq}
-        behind = any(name not in file.queues or file.queues[name].state.queue.seq < seq for name, seq in seqs.items())
-        if file.identity.instance_id != self._instance_id or behind:
+        if file.identity.instance_id != self._instance_id or file.is_behind(self._queues):
             file.database.close()
             raise failure(self._path, "io_error", "it is not the file that it was")
         self._account_for_attempt(file)
@@ -306,14 +294,12 @@ class SqliteLedger:
             if change.received:
                 queue.uncounted["commit_failed"] += change.received
 
-    def _require_all_commits(self, file: LedgerFile) -> None:
+    def _require_right_file(self, file: LedgerFile) -> None:
+        if self._name not in {None, self.name}:
+            raise failure(self._path, "other_name", f"is named {self.name}, not {self._name}")
         if file.last_seq < self._mark.committed:
             raise failure(self._path, "lost_commits", f"it holds {file.last_seq} of at least {self._mark.committed}")
         self._mark.move(file.last_seq)
-
-    def _require_name(self) -> None:
-        if self._name not in {None, self.name}:
-            raise failure(self._path, "other_name", f"is named {self.name}, not {self._name}")
 
     def _disconnect(self) -> None:
         self._mark.close()

@@ -23,7 +23,7 @@ from exporter.ledger.sqlite.schema import failure, failures_of
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.ledger import Snapshot
+    from exporter.ledger import SeriesTotals, Snapshot
     from exporter.ledger.sqlite.state import State
 
 _ALL_IDS = 2**62
@@ -35,6 +35,15 @@ _ORDER = {
     "event_ids": "seq",
 }
 """The tables below the ledger's own row, and in which order their rows are read."""
+
+
+class StoredSeries(NamedTuple):
+    """The totals of one type under one set of labels."""
+
+    type: str
+    labels: Mapping[str, str]
+    """Those that are not empty, by name; the name "" stands for all, where they are `__other__`."""
+    totals: SeriesTotals
 
 
 class RememberedMessage(NamedTuple):
@@ -68,6 +77,10 @@ class StoppedLedger:
     def snapshots(self) -> Mapping[str, Snapshot]:
         """What was committed, by queue."""
         return {name: queue.state.snapshot for name, queue in self._file.queues.items()}
+
+    def series(self, queue: str) -> Iterator[StoredSeries]:
+        """Yield all that was counted, with the labels it was counted under, whatever labels are configured today."""
+        return (StoredSeries(*found) for found in self._state(queue).stored_series(self._file.database.connection))
 
     def messages(self, queue: str) -> Iterator[RememberedMessage]:
         """Yield the ids of messages that are remembered."""

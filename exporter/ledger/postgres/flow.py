@@ -1,0 +1,104 @@
+"""A flow: several statements in a row, written as straight-line code that yields each and is given its rows.
+
+Whoever drives a flow never waits: it sends what is yielded and goes on when the answer is there.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
+
+from exporter.ledger.postgres.connection import PostgresError, Rows, Statement
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Pause:
+    """Go on after so many seconds."""
+
+    seconds: float
+
+
+Flow: TypeAlias = Generator[Statement | Pause, Rows, T]
+
+_ROLLED_BACK = frozenset({"40001", "40P01"})
+"""Serialization failure and deadlock: the transaction did nothing and may be run again as it is."""
+_MAX_PAUSE_SECONDS = 1.0
+
+DURABLE = (
+    "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply'"
+    " THEN 'remote_apply' ELSE 'on' END, true)"
+)
+"""An expression that makes the statement's transaction durable, whatever the role's or the server's default is.
+
+https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-SYNCHRONOUS-COMMIT
+"""
+_DURABLE = f"SELECT {DURABLE}"
+_READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+
+def retried(statement: Statement) -> Flow[Rows]:
+    """Run a statement that is a transaction by itself, again where it lost against another one."""
+    failures = 0
+    while True:
+        try:
+            return (yield statement)
+        except PostgresError as error:
+            if error.sqlstate not in _ROLLED_BACK:
+                raise
+        failures += 1
+        yield pause_after(failures)
+
+
+def transaction(flow: Flow[T]) -> Flow[T]:
+    """Run a flow as one transaction; raises what it raises, after a rollback."""
+    yield Statement(f"BEGIN; {_READ_COMMITTED}; {_DURABLE}".encode())
+    try:
+        result = yield from flow
+        yield Statement(b"COMMIT")
+    except PostgresError as error:
+        if error.sqlstate is not None:
+            yield Statement(b"ROLLBACK")
+        raise
+    return result
+
+
+def query(sql: str, *parameters: str | bytes | float | None) -> Statement:
+    """Make a statement of SQL and parameters; numbers are sent as text."""
+    return Statement(sql.encode(), [_text(parameter) for parameter in parameters])
+
+
+def script(*statements: str) -> Statement:
+    """Make several statements without parameters one: they are one transaction, in one round trip."""
+    return Statement(";\n".join((_READ_COMMITTED, _DURABLE, *statements)).encode())
+
+
+def text(value: bytes | None) -> str:
+    """Read a text that is not null."""
+    return (value or b"").decode()
+
+
+def optional_float(value: bytes | None) -> float | None:
+    """Read a number that may be null."""
+    return None if value is None else float(value)
+
+
+def pause_after(failures: int) -> Pause:
+    """Return how long to wait after so many failures in a row: doubling, with jitter."""
+    return Pause(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.01 * 2**failures)))  # noqa: S311 - jitter is no secret
+
+
+def _text(value: str | bytes | float | None) -> str | bytes | None:
+    return value if value is None or isinstance(value, str | bytes) else repr(value)
+
+
+def single(rows: Rows) -> Sequence[bytes | None]:
+    """Return the only row."""
+    (row,) = rows
+    return row

@@ -1,0 +1,164 @@
+"""The real program, several times on one ledger in PostgreSQL: killed, stopped, and left without its database.
+
+REPLICA_KILLS says how many deaths the long test has (default 12, a few minutes for each hundred).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import time
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+from exporter_process import ExporterProcess, Scrape
+from fake_sqs import FakeSqs
+from postgres_server import ROLE, PostgresServer
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fake_sqs import Account
+
+KILLS = int(os.environ.get("REPLICA_KILLS", "12"))
+REPLICAS = 3
+VISIBILITY_SECONDS = 10
+DEADLINE_SECONDS = 120.0
+FLAGS = ("--sqs.wait-seconds", "1", "--ledger.window", "20s")
+WORST_CASE: dict[str, Any] = {
+    "latency_seconds": 0.002,
+    "duplicate_in_batch": 0.1,
+    "duplicate_across_batches": 0.1,
+    "return_after_delete": 0.01,
+    "return_after_seconds": 1.0,
+    "hide": 0.05,
+}
+
+
+def speaker_of(replicas: Sequence[ExporterProcess]) -> tuple[ExporterProcess, Scrape] | None:
+    """Return the replica that shows what the ledger keeps, and what it shows; None: for the moment none does."""
+    for one in replicas:
+        try:
+            scrape = one.scrape()
+        except OSError:
+            continue
+        if scrape.total("sqs_exporter_speaker") == 1:
+            return one, scrape
+        assert scrape.received == 0
+    return None
+
+
+def drain(sqs: FakeSqs, replicas: Sequence[ExporterProcess]) -> Account:
+    """Wait until every message is deleted; what a killed replica was given comes back first."""
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        try:
+            return sqs.wait_until(lambda account: account.remaining == 0, 3.0)
+        except TimeoutError:
+            last_lines = "\n".join(one.last_lines for one in replicas)
+            assert time.monotonic() < deadline, f"{sqs.account()}\n{last_lines}"
+            sqs.advance(VISIBILITY_SECONDS)
+
+
+def shown_at_last(replicas: Sequence[ExporterProcess], account: Account) -> Scrape:
+    """Wait until the speaker shows as many events as were sent; returns what it shows."""
+    sent = sum(totals.count for totals in account.types.values())
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while True:
+        found = speaker_of(replicas)
+        if found is not None and found[1].counted >= sent:
+            return found[1]
+        assert time.monotonic() < deadline, found
+        time.sleep(0.2)
+
+
+def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: PostgresServer) -> None:
+    """Replicas, sessions and the server die at random under load; totals equal the truth to the last digit."""
+    choose = random.Random(7)  # noqa: S311 - repeatable on purpose
+    url = postgres.new_database("killed")
+    with ExitStack() as stack:
+        sqs = stack.enter_context(
+            FakeSqs(attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS)}, seed=7, **WORST_CASE)
+        )
+        replicas = [stack.enter_context(ExporterProcess(sqs.environment, url, *FLAGS)) for _ in range(REPLICAS)]
+        for number in range(KILLS):
+            sqs.load(400, seed=number, invalid_fraction=0.05)
+            time.sleep(choose.uniform(0.1, 1.5))  # the moment of death is to be any
+            match choose.choices(["replica", "sessions", "server"], [8, 2, 1])[0]:
+                case "replica":
+                    choose.choice(replicas).restart()
+                case "sessions":
+                    postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", ROLE)
+                case "server":
+                    postgres.stop(signal.SIGQUIT)
+                    postgres.start()
+            sqs.advance(2.0)
+        account = drain(sqs, replicas)
+        scrape = shown_at_last(replicas, account)
+        assert scrape.agrees_with(account)
+        assert scrape.duplicate > account.sent // 20
+        assert scrape.total("sqs_exporter_speaker") == 1
+
+
+def test_only_the_speaker_writes_the_summary(postgres: PostgresServer) -> None:
+    """Stopped in turn, each replica hands over: the last one has said all there is, and nobody a part of it."""
+    url = postgres.new_database("summary")
+    with FakeSqs() as sqs, ExitStack() as stack:
+        replicas = [
+            stack.enter_context(ExporterProcess(sqs.environment, url, *FLAGS, "--summary.interval", "1s"))
+            for _ in range(2)
+        ]
+        sqs.load(300, seed=1)
+        account = drain(sqs, replicas)
+        shown_at_last(replicas, account)
+        first = speaker_of(replicas)
+        assert first is not None
+        other = next(one for one in replicas if one is not first[0])
+        assert first[0].terminate() == 0
+        lines = [json.loads(line) for line in first[0].stdout[-len(account.types) :]]
+        assert {line["type"]: line["count"] for line in lines} == {
+            name: totals.count for name, totals in account.types.items()
+        }
+        shown_at_last([other], account)
+        assert other.terminate() == 0
+        assert sum(json.loads(line)["count"] for line in other.stdout[-len(account.types) :]) == 300
+
+
+def test_postgresql_that_is_absent_at_the_start_is_waited_for(postgres: PostgresServer) -> None:
+    """Health is served, readiness says where PostgreSQL is looked for, nothing is received; then all is counted."""
+    url = postgres.new_database("absent")
+    with FakeSqs() as sqs:
+        sqs.load(100, seed=1)
+        postgres.stop()
+        with ExporterProcess(sqs.environment, url, *FLAGS) as exporter:
+            assert "PostgreSQL" in exporter.wait_until_ready(ready=False)
+            assert exporter.healthy()
+            assert sqs.account().deleted == 0
+            postgres.start()
+            exporter.wait_until_ready(60)
+            account = drain(sqs, [exporter])
+            assert shown_at_last([exporter], account).agrees_with(account)
+            assert exporter.terminate() == 0
+
+
+def test_a_paused_speaker_is_silent_when_it_goes_on(postgres: PostgresServer) -> None:
+    """SIGSTOP for longer than the lease: another replica speaks, and the sleeper's first answer shows nothing."""
+    url = postgres.new_database("paused")
+    with FakeSqs() as sqs, ExitStack() as stack:
+        replicas = [stack.enter_context(ExporterProcess(sqs.environment, url, *FLAGS)) for _ in range(2)]
+        sqs.load(200, seed=3)
+        account = drain(sqs, replicas)
+        shown_at_last(replicas, account)
+        found = speaker_of(replicas)
+        assert found is not None
+        sleeper = found[0]
+        sleeper.process.send_signal(signal.SIGSTOP)
+        (other,) = [one for one in replicas if one is not sleeper]
+        other.wait_for(lambda scrape: scrape.total("sqs_exporter_speaker") == 1, DEADLINE_SECONDS)
+        sleeper.process.send_signal(signal.SIGCONT)
+        scrape = sleeper.scrape()
+        assert scrape.total("sqs_exporter_speaker") == 0
+        assert scrape.received == 0
+        assert shown_at_last([other], account).agrees_with(account)

@@ -1,0 +1,242 @@
+"""The parts of the ledger in PostgreSQL that need no server: the lease, the URL, parameters, and how a batch is cut."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import Any
+
+import pytest
+
+from exporter.errors import LedgerError, WrongSettingError
+from exporter.events.event import Event
+from exporter.ledger import Delivery, QueueBatch, QueueIdentity
+from exporter.ledger.postgres.admission import QueueSeries
+from exporter.ledger.postgres.batches import MAX_IDS, Chunk, chunks
+from exporter.ledger.postgres.connection import PostgresError, Statement
+from exporter.ledger.postgres.encoding import number_list, numbers, texts, uuids
+from exporter.ledger.postgres.flow import Pause, query, retried, transaction
+from exporter.ledger.postgres.problems import ledger_error
+from exporter.ledger.postgres.pruning import Limits
+from exporter.ledger.postgres.queue import Known, Queue
+from exporter.ledger.postgres.speaker import LEASE_SECONDS, Lease
+from exporter.ledger.postgres.target import Target
+from exporter.ledger.series import Caps
+
+CAPS = Caps(types=200, series=1_000, shown=frozenset(), label_names=())
+
+
+def held(lease: Lease) -> bool:
+    """Whether it is held now: asked anew, where a type checker takes an attribute to stay what it was."""
+    return lease.held
+
+
+def unresolved(target: Target) -> bool:
+    """Whether a name is to be looked up, likewise."""
+    return target.unresolved
+
+
+class Clock:
+    """A clock that is moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        """Return the time."""
+        return self.now
+
+
+def test_a_lease_is_counted_from_before_it_was_asked_for() -> None:
+    """An answer that took two seconds leaves that much less, and the row in the database ends later than the holder."""
+    clock = Clock()
+    lease = Lease(clock)
+    assert not held(lease)
+    lease.asked()
+    clock.now += 2
+    lease.answered(7)
+    assert held(lease)
+    assert lease.term == 7
+    clock.now = 100 + LEASE_SECONDS - 0.051
+    assert held(lease)
+    clock.now = 100 + LEASE_SECONDS - 0.049
+    assert not held(lease)
+
+
+def test_a_lease_that_another_replica_holds_is_not_held() -> None:
+    """The answer ends it at once, as giving it up does."""
+    lease = Lease(Clock())
+    lease.asked()
+    lease.answered(1)
+    lease.answered(None)
+    assert not held(lease)
+    lease.answered(2)
+    lease.give_up()
+    assert not held(lease)
+
+
+def test_a_url_keeps_its_password_to_itself() -> None:
+    """What is shown of it is where the server is."""
+    target = Target("postgresql://exporter:secret@10.0.0.1:6432/shop")
+    assert str(target) == "10.0.0.1 port 6432 (shop)"
+    assert "password=secret" in target.conninfo()
+
+
+def test_each_address_of_a_host_is_tried_under_its_name() -> None:
+    """The names stay for TLS; the addresses are those that were looked up."""
+    target = Target("postgresql://exporter@one.example,10.0.0.2:5433,two.example/shop?target_session_attrs=read-write")
+    target._parameters["port"] = "5432,5433,5434"  # noqa: SLF001 - as libpq reads a URL with one port for each host
+    assert unresolved(target)
+    target._addresses = {"one.example": ["192.0.2.1", "192.0.2.2"], "two.example": ["2001:db8::1"]}  # noqa: SLF001
+    assert not unresolved(target)
+    conninfo = target.conninfo()
+    assert "host=one.example,one.example,10.0.0.2,two.example" in conninfo
+    assert "hostaddr=192.0.2.1,192.0.2.2,10.0.0.2,2001:db8::1" in conninfo
+    assert "port=5432,5432,5433,5434" in conninfo
+    assert "target_session_attrs=read-write" in conninfo
+
+
+@pytest.mark.parametrize("url", ["postgresql:///shop?host=/var/run/postgresql", "postgresql:///shop?hostaddr=10.0.0.1"])
+def test_a_socket_or_address_needs_no_resolver(url: str) -> None:
+    """It can be connected to at once."""
+    assert not Target(url).unresolved
+
+
+def test_a_wrong_url_is_a_wrong_setting() -> None:
+    """The sentence holds an example of what would be right."""
+    with pytest.raises(WrongSettingError, match=r"postgresql://exporter@db\.example:5432/shop"):
+        Target("postgresql://shop?colour=blue")
+
+
+def test_a_host_that_is_not_found_is_a_problem() -> None:
+    """The name is in the sentence, and the ledger goes on waiting."""
+    target = Target("postgresql://exporter@host.invalid/shop")
+    target.resolve()
+    assert unresolved(target)
+    assert target.problem is not None
+    assert "host.invalid" in str(target.problem)
+
+
+def test_arrays_are_written_as_postgresql_reads_them() -> None:
+    """Whole numbers of any size, absent values and quoted texts."""
+    assert numbers([1, None, 10**24, -2.5]) == "{1,NULL,1000000000000000000000000,-2.5}"
+    assert texts(['a"b', None, "c\\d"]) == '{"a\\"b",NULL,"c\\\\d"}'
+    assert number_list(b"{3,17}") == [3, 17]
+    assert number_list(b"{}") == []
+    assert uuids([b"a" * 16, None]) == (
+        bytes.fromhex("00000001 00000001 00000b86 00000002 00000001 00000010") + b"a" * 16 + b"\xff" * 4
+    )
+    assert uuids([]) == bytes.fromhex("00000000 00000000 00000b86")
+
+
+def queue(identity: QueueIdentity | None = None) -> Queue:
+    """Make a queue that is bound, with one series."""
+    made = Queue(identity or QueueIdentity("orders", "arn:orders"), id=1)
+    made.series = QueueSeries(CAPS, [(b"9", b"purchase", b"{}")])
+    made.unplaced([("purchase",)])
+    return made
+
+
+def purchases(number: int, event_id: bytes | None = None) -> list[Delivery]:
+    """Make new messages."""
+    return [Delivery(os.urandom(16), Event(("purchase",), 5, 1.0, event_id)) for _ in range(number)]
+
+
+def ids_of(chunk: Chunk) -> int:
+    """Count the ids that a statement changes."""
+    return len(chunk.ids) + len(chunk.settled) + sum(id_ is not None for id_ in chunk.event_ids)
+
+
+def test_no_statement_has_more_ids_than_allowed() -> None:
+    """Messages, events and settled ids together; nothing is left out."""
+    orders = queue()
+    orders.settled = dict.fromkeys(os.urandom(16) for _ in range(3_000))
+    deliveries = purchases(4_000) + purchases(3_000, b"e" * 16)
+    cut = chunks({"orders": QueueBatch(deliveries, {"malformed": 2})}, {"orders": orders})
+    assert all(ids_of(chunk) <= MAX_IDS for chunk in cut)
+    assert sum(map(ids_of, cut)) == 3_000 + 4_000 + 6_000
+    assert [index for chunk in cut for _, index in chunk.places] == list(range(7_000))
+    assert not orders.settled
+
+
+def test_what_is_not_committed_waits_for_the_next_commit() -> None:
+    """Deliveries are released, what was released before and what was settled waits."""
+    orders = queue()
+    settled = os.urandom(16)
+    orders.settled = {settled: None}
+    deliveries = purchases(3)
+    (chunk,) = chunks({"orders": QueueBatch([*deliveries, deliveries[0]], {"malformed": 2})}, {"orders": orders})
+    chunk.take_back({"orders": orders})
+    assert orders.uncounted == {"commit_failed": 4, "malformed": 2}
+    assert orders.settled == {settled: None}
+
+
+def test_nothing_to_write_is_no_statement() -> None:
+    """A clock that has hardly moved is no reason for a commit; one that has run for a second is."""
+    orders = queue()
+    orders.receiving_seconds = 0.5
+    assert chunks({}, {"orders": orders}) == []
+    orders.receiving_seconds = 1.0
+    assert len(chunks({}, {"orders": orders})) == 1
+
+
+def test_capacity_is_shared_among_replicas() -> None:
+    """What is free is divided by the replicas that live, and by two where events have ids of their own."""
+    limits = Limits(3_600, 3_600, 10_000)
+    orders = queue()
+    orders.known = Known(ids=4_000, replicas=3)
+    assert limits.capacity(orders) == 2_000
+    orders.identity = QueueIdentity("orders", "arn:orders", event_ids=True)
+    assert limits.capacity(orders) == 1_000
+    orders.known = Known(ids=10_500, replicas=3)
+    assert limits.capacity(orders) == 0
+    assert "--ledger.max-ids" in (limits.limited(orders) or "")
+
+
+def test_a_transaction_that_lost_is_run_again_after_a_pause() -> None:
+    """Serialization failures and deadlocks are repeated; any other error is raised."""
+    flow = retried(query("SELECT 1"))
+    assert isinstance(next(flow), Statement)
+    for sqlstate in ("40001", "40P01"):
+        assert isinstance(flow.throw(PostgresError(sqlstate, "lost")), Pause)
+        assert isinstance(flow.send([]), Statement)
+    with pytest.raises(PostgresError, match="no"):
+        flow.throw(PostgresError("42501", "no"))
+
+
+def test_a_transaction_that_fails_is_rolled_back() -> None:
+    """Not where the connection is gone: there is nothing left to roll back."""
+
+    def one_statement() -> Any:  # noqa: ANN401 - a flow
+        yield query("SELECT 1")
+
+    for sqlstate, more in (("23505", [b"ROLLBACK"]), (None, [])):
+        flow = transaction(one_statement())
+        assert next(flow).sql.startswith(b"BEGIN")  # type: ignore[union-attr]
+        flow.send([])
+        rest = []
+        with contextlib.suppress(PostgresError):
+            rest.append(flow.throw(PostgresError(sqlstate, "failed")).sql)  # type: ignore[union-attr]
+            flow.send([])
+            pytest.fail("the error has to come out")
+        assert rest == more
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "reason", "words"),
+    [
+        ("53100", "full", "No space"),
+        ("53300", "unavailable", "max_connections"),
+        ("42501", "unreadable", "GRANT SELECT, INSERT, UPDATE, DELETE"),
+        ("25006", "read_only", "target_session_attrs=read-write"),
+        ("28P01", "unavailable", "PGPASSFILE"),
+        (None, "unavailable", "can't be reached"),
+    ],
+)
+def test_a_failure_is_one_sentence_with_what_helps(sqlstate: str | None, reason: str, words: str) -> None:
+    """What PostgreSQL said, where, and what to do."""
+    error = ledger_error(sqlstate, "No space left on device", "db.example port 5432 (shop)")
+    assert isinstance(error, LedgerError)
+    assert error.reason == reason
+    assert words in str(error)
+    assert "\n" not in str(error)
