@@ -59,7 +59,3 @@ def execute(invocation: Invocation) -> int:
                 sqs.connection,
                 DemoShow(sqs, page, live=live),
             )
-<<<<<<< HEAD
-=======
-            return run(settings.model_copy(update={"queue": (sqs.queue,), "shutdown": shutdown}), sqs.connection)
->>>>>>> integ

@@ -151,8 +151,6 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
             stopping.callback(telemetry.stop)
         # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
         gc.freeze()
-        if show is not None:
-            show.started(lambda: ledger.snapshots)
         # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
         # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
         sys.setswitchinterval(SWITCH_SECONDS)
@@ -164,9 +162,7 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
         else:
             ledger.finish()
         summary.stop()
-        _say_what_stopped(ledger)
-        if show is not None:
-            show.ended()
+        _say_what_stopped(ledger, show)
     return 0
 
 
@@ -191,9 +187,7 @@ def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
 
 
 @contextmanager
-def _signals(
-    consumer: Consumer, ledger: SqliteLedger | PostgresLedger, show: DemoShow | None
-) -> Iterator[None]:
+def _signals(consumer: Consumer, ledger: SqliteLedger | PostgresLedger, show: DemoShow | None) -> Iterator[None]:
     """Let the first SIGTERM or SIGINT stop the loop in order, the second end the process, and SIGUSR1 back up."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
@@ -211,6 +205,8 @@ def _signals(
         elif not ledger.back_up(_say_backed_up):
             log.warning("no backup was begun: one is being written, or the ledger is not open now")
 
+    if show is not None:
+        show.started(lambda: ledger.snapshots)
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, back_up)
     try:
@@ -296,7 +292,7 @@ def _say_what_starts(
         )
 
 
-def _say_what_stopped(ledger: SqliteLedger | PostgresLedger) -> None:
+def _say_what_stopped(ledger: SqliteLedger | PostgresLedger, show: DemoShow | None) -> None:
     snapshots = ledger.snapshots.values()
     log.info(
         "stopped",
@@ -308,3 +304,5 @@ def _say_what_stopped(ledger: SqliteLedger | PostgresLedger) -> None:
             "unsettled_messages": sum(snapshot.unsettled_messages for snapshot in snapshots),
         },
     )
+    if show is not None:
+        show.ended()
