@@ -9,13 +9,14 @@ import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from typing import TYPE_CHECKING
 
 from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
 from exporter.cli.opening import open_ledger
+from exporter.cli.terminal import Counting
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
 from exporter.consumer.queue import QueueOptions
@@ -39,6 +40,7 @@ from exporter.web.zero_first import ZeroFirst
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from types import FrameType
 
     from prometheus_client import CollectorRegistry
@@ -154,7 +156,7 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
         # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
         # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
         sys.setswitchinterval(SWITCH_SECONDS)
-        with _signals(consumer, ledger, show), _threads_that_must_live(consumer):
+        with _signals(consumer, ledger, show), _threads_that_must_live(consumer), _progress(settings, ledger):
             consumer.run()
         # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
         if isinstance(ledger, SqliteLedger):
@@ -214,6 +216,19 @@ def _signals(consumer: Consumer, ledger: SqliteLedger | PostgresLedger, show: De
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _progress(settings: Settings, ledger: SqliteLedger | PostgresLedger) -> AbstractContextManager[object]:
+    """Show a person at a terminal how far a run is that ends by itself."""
+    if not settings.until_empty:
+        return nullcontext()
+    before = sum(snapshot.received for snapshot in ledger.snapshots.values())
+    return Counting(
+        "run",
+        None,
+        "messages",
+        lambda: sum(snapshot.received for snapshot in ledger.snapshots.values()) - before,
+    )
 
 
 def _say_backed_up(path: str, error: LedgerError | None) -> None:

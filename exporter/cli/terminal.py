@@ -6,6 +6,8 @@ import sys
 import threading
 from typing import TYPE_CHECKING, Self
 
+from exporter.telemetry.line_writer import bar_shown
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
@@ -63,6 +65,7 @@ class Progress:
                 redirect_stderr=False,
             )
             self._task = self._bar.add_task(self._what, total=self._total)
+            bar_shown.set()
             self._bar.start()
         return self
 
@@ -71,6 +74,7 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+            bar_shown.clear()
 
 
 class Counting:
