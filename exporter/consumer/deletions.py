@@ -102,7 +102,7 @@ class Deletions:
         self._sent -= len(deletions)
         self._failing = self.denied = False
         self._failures.succeeded()
-        if any(deletion.refused for deletion in deletions):
+        if self._refusals.failing and any(deletion.refused for deletion in deletions):
             self._refusals.succeeded()
 
     def refused(self, deletions: Sequence[Deletion], now: float) -> None:

@@ -61,6 +61,10 @@ class EventRow(NamedTuple):
         return len(self.settled) + len(self.links) + len(self.carried)
 
 
+NO_ROW = EventRow(0, 0, 0.0, 0.0, 0.0, b"", b"", b"")
+"""Of a commit that has nothing to do with events' ids: it says nothing, so it is not written."""
+
+
 class _Link(NamedTuple):
     """What an unsettled message holds, since when, and the commit whose row says so last."""
 

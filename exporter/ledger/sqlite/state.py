@@ -86,6 +86,7 @@ class State:
         self._stored: dict[Key, Stored] = {}
         self._parts: dict[Key, list[tuple[Stored, SeriesTotals]]] = {}
         self._counts: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+        self._counts[OVERFLOWED].update(dict.fromkeys(OVERFLOW_LIMITS, 0))
         self._admission = Admission(caps)
         self.snapshot = self._snapshot()
 
@@ -152,14 +153,16 @@ class State:
             b"".join(change.renewed),
             pack_carried(pruned.carried),
         )
-        event_row = EventRow(
-            seq,
-            queue.id,
-            *now,
-            pack_pairs(change.settled_links),
-            pack_pairs(change.links.items()),
-            pack_links(pruned_events.carried),
-        )
+        event_row = event_memory.NO_ROW
+        if change.settled_links or change.links or pruned_events.carried:
+            event_row = EventRow(
+                seq,
+                queue.id,
+                *now,
+                pack_pairs(change.settled_links),
+                pack_pairs(change.links.items()),
+                pack_links(pruned_events.carried),
+            )
         checksums = memory.append(connection, row) + event_memory.append(connection, event_row)
         after = QueueRow(
             id=queue.id,
@@ -268,7 +271,7 @@ class State:
             released=MappingProxyType(self._counts[RELEASED]),
             timestamps_unreadable=queue.timestamps_unreadable,
             forgotten_early=queue.forgotten_early,
-            overflowed=MappingProxyType({cap: self._counts[OVERFLOWED].get(cap, 0) for cap in OVERFLOW_LIMITS}),
+            overflowed=MappingProxyType(self._counts[OVERFLOWED]),
             without_event_id=queue.without_event_id,
             events_forgotten=queue.events_forgotten,
             messages=self.ids,
