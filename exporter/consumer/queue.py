@@ -104,6 +104,8 @@ class Queue:
         """How many messages have arrived and wait to be submitted."""
         self.drained = False
         """Whether the last answer was empty."""
+        self.has_backlog = False
+        """Whether the last answer was full."""
         self.limited = False
         """Whether receives are slowed down because the ledger can't remember more."""
 
@@ -173,6 +175,7 @@ class Queue:
         """Take in an answer to a receive; what it brought is gathered."""
         messages = all_messages = len(answer.messages)
         self.drained = not messages and not answer.released
+        self.has_backlog = messages >= BATCH_SIZE
         if answer.released:
             all_messages += sum(answer.released.values())
             self._recorder.release(self.name, answer.released)

@@ -36,7 +36,9 @@ class MalformedAnswerError(ValueError):
 
 
 class _SystemAttributes(msgspec.Struct, gc=False):
-    sent_timestamp: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = msgspec.field(name="SentTimestamp", default=None)
+    sent_timestamp: Annotated[int, msgspec.Meta(ge=0, le=2**53)] | None = msgspec.field(
+        name="SentTimestamp", default=None
+    )
     aws_trace_header: str | None = msgspec.field(name="AWSTraceHeader", default=None)
 
 
