@@ -92,7 +92,7 @@ class Instrumentation:
                 messages = len(answer.messages)
                 if not messages and not answer.released:
                     continue
-                if messages + sum(answer.released.values()) >= BATCH_SIZE:
+                if messages >= BATCH_SIZE or messages + sum(answer.released.values()) >= BATCH_SIZE:
                     queue.full_receives_seconds.append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
                 queue.deletes += 1
@@ -103,7 +103,8 @@ class Instrumentation:
             else:
                 self._health.requests_made(answer.queue, answer.operation, 1)
             if telemetry is None:
-                self._tell_of(answer)
+                if not isinstance(answer, Received) or answer.released:
+                    self._tell_of(answer)
             else:
                 with telemetry.call(answer):
                     self._tell_of(answer)
