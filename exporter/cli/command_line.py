@@ -1,4 +1,4 @@
-"""How the command line is read: the flags of a command are made from the settings, so that no list can drift."""
+"""Reads the command line. The flags are generated from the settings, so there is no second list of them."""
 
 from __future__ import annotations
 
