@@ -1,4 +1,4 @@
-"""Which ledger the settings name, opened."""
+"""Opens the ledger that the settings name: a SQLite file or a PostgreSQL database."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 ITERATION_SECONDS = 0.25
 """The longest an iteration waits for answers: how soon a signal or news of a queue is noticed."""
 FIRST_ITERATIONS_SECONDS = 0.02
-"""The same while no queue is known yet: it is often found within milliseconds."""
+"""How long an iteration waits while no queue is known yet: it is often found within milliseconds."""
 DELETE_GRACE_SECONDS = 0.5
 """What the last commit and its deletes are given after the shutdown timeout is over."""
 COMMIT_MESSAGES = 1_000
@@ -259,7 +259,7 @@ class Consumer:
             queue.send_deletes(now)
 
     def _receive(self) -> None:
-        """Send receives: at least one for each queue that wants one, the others where there is need, in turns."""
+        """Send receives: at least one for each queue that wants one, and the others where there is need."""
         if not self._may_receive():
             return
         now = self._monotonic()

@@ -388,7 +388,7 @@ class Queue:
 
     @property
     def look_again(self) -> bool:
-        """Whether it may soon be able to receive without any news of its own: the ledger takes it up, or makes room."""
+        """Whether the ledger may soon let it receive: it waits to be bound, or for ids to be forgotten."""
         return self.limited or (self._attributes is not None and not self._bound)
 
     @property

@@ -224,7 +224,8 @@ class Ledger(Protocol):
         """Begin to commit a batch, and whatever else waits to be written; `completed` tells its end.
 
         At most one commit is under way: `completed` has to have returned the one before. An empty mapping writes
-        what was settled and the clocks, and makes room. Deliveries of a queue that is not `bound` are a mistake.
+        what was settled and the clocks, and forgets ids that are due. Deliveries of a queue that is not `bound` are a
+        mistake.
         While there is a `problem` nothing is written: the deliveries count as released (`ledger_unavailable`).
         """
 

@@ -1,4 +1,4 @@
-"""What boto3 is asked about queues: every function blocks, raises what boto3 raises, and may run on any thread."""
+"""The boto3 calls about queues. Every function blocks, raises boto3's exceptions, and may run on any thread."""
 
 from __future__ import annotations
 

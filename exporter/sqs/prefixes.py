@@ -1,4 +1,4 @@
-"""The queues that prefixes such as `shop-*` stand for: all but those that are another queue's dead-letter queue."""
+"""Finds the queues that prefixes such as `shop-*` stand for: all but other queues' dead-letter queues."""
 
 from __future__ import annotations
 

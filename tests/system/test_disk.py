@@ -122,13 +122,13 @@ def test_a_commit_that_is_torn_in_the_middle_of_a_page_is_none(tmp_path: Path) -
         assert exporter.scrape().by("sqs_exporter_messages_released_total", "reason")["commit_failed"] > 0
 
 
-def test_a_full_volume_stops_it_until_there_is_room(tmp_path: Path) -> None:
+def test_a_full_volume_stops_it_until_there_is_space(tmp_path: Path) -> None:
     """On a file system of its own without a free byte, where somebody else takes whatever becomes free."""
     volume = tmp_path / "volume"
     volume.mkdir()
     with counting(volume, *small_volume(volume)) as (sqs, exporter):
         with filled(f"/proc/{exporter.pid}/root{volume}/other"):
-            assert_it_stops(sqs, exporter, "make room on its volume", nothing_fits=False)
+            assert_it_stops(sqs, exporter, "free space on its volume", nothing_fits=False)
             wait_for_another_try(exporter)
             account, scrape = sqs.account(), exporter.scrape()
             assert account.deleted <= scrape.counted + scrape.rejected

@@ -182,7 +182,7 @@ def test_a_deadlock_is_run_again(
 def test_a_full_disk_stops_commits_and_ends(
     database_url: str, postgres: PostgresServer, open_replica: Callable[..., Replica]
 ) -> None:
-    """While PostgreSQL has no room nothing is committed, the reason is said, and afterwards all goes on."""
+    """While PostgreSQL has no disk space nothing is committed, the reason is said, and afterwards all goes on."""
     one = open_replica()
     postgres.execute(
         f"""CREATE FUNCTION {TABLES}.full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN

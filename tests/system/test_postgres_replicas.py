@@ -107,7 +107,7 @@ def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: Postg
 
 
 def test_only_the_speaker_writes_the_summary(postgres: PostgresServer) -> None:
-    """Stopped in turn, each replica hands over: the last one has said all there is, and nobody a part of it."""
+    """Stopped one after the other, each replica hands over: the last one has said all there is, no other a part."""
     url = postgres.new_database("summary")
     with FakeSqs() as sqs, ExitStack() as stack:
         replicas = [

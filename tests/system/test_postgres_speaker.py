@@ -104,7 +104,7 @@ def test_a_speaker_without_a_connection_speaks_until_the_lease_ends(
 
 
 def test_replicas_that_come_and_go_never_speak_together(open_replica: Callable[..., Replica]) -> None:
-    """Five that are ended in turn: at every moment at most one speaks, and what is shown only grows."""
+    """Five that are ended one after the other: at every moment at most one speaks, and what is shown only grows."""
     replicas = [open_replica() for _ in range(5)]
     shown = 0
     while replicas:

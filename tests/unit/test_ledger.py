@@ -373,7 +373,7 @@ def test_settling_what_is_unknown_is_no_error(open_ledger: Opened) -> None:
 
 
 def test_max_ids_drops_the_oldest_settled_ones(open_ledger: Opened) -> None:
-    """To keep room for the next messages the oldest settled ids go first, each counted; unsettled ones stay."""
+    """The oldest settled ids go first, before the memory is full, and are counted; unsettled ones stay."""
     ledger = open_ledger(max_ids=20)
     kept = purchases(1)
     ledger.record([*kept, *(old := purchases(4))], {})
@@ -398,7 +398,7 @@ def test_max_ids_never_drops_what_is_young(open_ledger: Opened) -> None:
 
 
 def test_ids_grow_old_while_nothing_can_be_received(open_ledger: Opened) -> None:
-    """The ledger's clock stands still without receives: where there is no room, time that passes counts as age."""
+    """The ledger's clock stands still without receives: where the memory is full, time that passes counts as age."""
     ledger = open_ledger(max_ids=20)
     remember_and_settle(ledger, 20)
     wait(open_ledger, ledger, 59)
@@ -441,8 +441,8 @@ def test_a_process_that_is_stopped_makes_no_id_older(open_ledger: Opened) -> Non
     assert (ledger.snapshot.messages, ledger.snapshot.forgotten_early) == (20, 0)
 
 
-def test_unsettled_ids_leave_no_room_until_they_are_settled(open_ledger: Opened) -> None:
-    """What may still be in the queue is never dropped for room, however long it takes."""
+def test_unsettled_ids_fill_the_memory_until_they_are_settled(open_ledger: Opened) -> None:
+    """What may still be in the queue is never dropped early, however long it takes."""
     ledger = open_ledger(max_ids=20)
     deliveries = purchases(20)
     ledger.record(deliveries, {})

@@ -501,7 +501,7 @@ def test_standing_at_the_quota_of_messages_in_flight_is_not_ready() -> None:
 
 
 def test_a_memory_of_ids_that_is_full_slows_receives_down_and_says_so() -> None:
-    """It never stands still: as many are taken as there is room for, and commits make room."""
+    """It never stands still: as many are taken as the ledger can remember, and commits forget the oldest."""
     house = House(max_receives=8).with_queue()
     for batch in range(8):
         house.sqs.answer_receive("orders", *(f"{batch}-{number}" for number in range(10)))

@@ -1,4 +1,4 @@
-"""One commit, from what was submitted to which deliveries were new, as a flow."""
+"""One commit as a flow: runs the statements of a batch and finds out which deliveries were new."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One connection to PostgreSQL that never waits: libpq's non-blocking calls, driven by somebody else's poll.
+"""One connection to PostgreSQL that never waits: libpq's non-blocking calls, driven by the caller's poll.
 
 https://www.postgresql.org/docs/current/libpq-async.html
 """

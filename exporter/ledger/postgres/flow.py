@@ -1,6 +1,7 @@
-"""A flow: several statements in a row, written as straight-line code that yields each and is given its rows.
+"""Flows: generators that yield one statement after the other and are sent the rows of each.
 
-Whoever drives a flow never waits: it sends what is yielded and goes on when the answer is there.
+So several round trips read as straight-line code, and nobody waits: the driver sends what is yielded and resumes the
+flow when the answer has arrived.
 """
 
 from __future__ import annotations

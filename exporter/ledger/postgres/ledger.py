@@ -254,7 +254,7 @@ class PostgresLedger:
             self._completed = Completed(commit.fresh, None, commit.seconds)
 
     def _next(self) -> Flow[None] | None:
-        """Choose what to do on an idle connection: the lease first, then by turns commits and what makes room."""
+        """Choose what to do on an idle connection: the lease first, then commits and pruning alternate."""
         replica = self._replica
         now = time.monotonic()
         if now >= replica.beat_at:

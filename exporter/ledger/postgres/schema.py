@@ -1,4 +1,4 @@
-"""The tables, how they are made and migrated, and what a server has to be so that a commit is a promise."""
+"""The tables, how they are created and migrated, and the server settings that a durable commit needs."""
 
 # ruff: noqa: S608 - the name of the schema is a constant, that of a ledger was checked
 
