@@ -89,10 +89,9 @@ class Instrumentation:
             if isinstance(answer, Received):
                 queue.receives += 1
                 queue.received = True
-                messages = len(answer.messages)
-                if not messages and not answer.released:
+                if not answer.messages and not answer.released:
                     continue
-                if messages >= BATCH_SIZE or messages + sum(answer.released.values()) >= BATCH_SIZE:
+                if _is_full(answer):
                     queue.full_receives_seconds.append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
                 queue.deletes += 1
@@ -254,3 +253,8 @@ class Instrumentation:
                     **self._log_rate_limiter.suppressed(kind),
                 },
             )
+
+
+def _is_full(answer: Received) -> bool:
+    messages = len(answer.messages)
+    return messages >= BATCH_SIZE or messages + sum(answer.released.values()) >= BATCH_SIZE
