@@ -97,13 +97,11 @@ class Instrumentation:
                 queue.deletes += 1
                 queue.deletes_seconds.append(answer.answered_at - answer.sent_at)
                 queue.deleted += len(answer.confirmed)
-            elif isinstance(answer, ChangedVisibility):
-                self._health.requests_made(answer.queue, "change_visibility", 1)
             else:
-                self._health.requests_made(answer.queue, answer.operation, 1)
+                operation = "change_visibility" if isinstance(answer, ChangedVisibility) else answer.operation
+                self._health.requests_made(answer.queue, operation, 1)
             if telemetry is None:
-                if not isinstance(answer, Received) or answer.released:
-                    self._tell_of(answer)
+                self._tell_of(answer)
             else:
                 with telemetry.call(answer):
                     self._tell_of(answer)

@@ -35,7 +35,7 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 def program(
     *arguments: str,
     stdout: Any = subprocess.PIPE,
-    **environment: str,  # noqa: ANN401 - as subprocess takes it
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
