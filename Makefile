@@ -21,7 +21,7 @@ demo: $(VENV)/demo.stamp ## Show it all: an SQS of its own, a producer and the e
 
 .PHONY: test
 test: $(VENV)/dev.stamp ## Run the tests, two files at a time; TEST_FLAGS are pytest's
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(TEST_FLAGS)
+	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(TEST_FLAGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev.stamp ## Run the unit tests alone: no process, no network, under a minute

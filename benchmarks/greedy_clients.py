@@ -22,7 +22,7 @@ import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import urlsplit
 
 from stub_events import BATCH_SIZE, Load
@@ -73,13 +73,22 @@ LOADS = (
 )
 
 
+class Pace(NamedTuple):
+    """How the consumer gets on."""
+
+    messages_per_second: float
+    cpu_us: float
+    """The main thread's processor time for a message."""
+    others_share: float
+    """Of a core, taken by the other threads: the web server's, nearly all of it."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """What one run found."""
 
-    rate_without: float
-    """Messages a second."""
-    rate_with: float
+    without: Pace
+    under: Pace
     scrapes_seconds: list[float]
     failed_scrapes: int
     peak_megabytes: float
@@ -225,7 +234,7 @@ def measure(tree: Path, stub: StubSqs, ledger: Path, greed: Greed, rounds: int) 
     command = [str(tree / ".venv/bin/python"), "-m", "exporter", "run", "--queue", queue, "--ledger.path", str(ledger)]
     command += ["--web.listen-address", "127.0.0.1:0"]
     subject = Subject("exporter", command, stub, exact=True, environment=environment)
-    rates: dict[bool, list[float]] = {False: [], True: []}
+    paces: dict[bool, list[Pace]] = {False: [], True: []}
     with subject:
         subject.listening()
         address = (urlsplit(subject.url).hostname or "", urlsplit(subject.url).port or 0)
@@ -233,15 +242,15 @@ def measure(tree: Path, stub: StubSqs, ledger: Path, greed: Greed, rounds: int) 
         time.sleep(WARM_UP_SECONDS)
         watch = Watch(subject)
         for _ in range(rounds):
-            rates[False].append(_rate(stub))
+            paces[False].append(_pace(stub, subject.process_id))
             with greedy(address, greed):
                 time.sleep(WARM_UP_SECONDS)
                 with watch.looking():
-                    rates[True].append(_rate(stub))
+                    paces[True].append(_pace(stub, subject.process_id))
         subject.stop()
     return Measured(
-        statistics.median(rates[False]),
-        statistics.median(rates[True]),
+        _median(paces[False]),
+        _median(paces[True]),
         watch.scrapes_seconds,
         watch.failed,
         watch.peak_bytes / 1e6,
@@ -249,11 +258,25 @@ def measure(tree: Path, stub: StubSqs, ledger: Path, greed: Greed, rounds: int) 
     )
 
 
-def _rate(stub: StubSqs) -> float:
-    """Return how many messages a second are received."""
-    before, began_at = stub.receives(), time.monotonic()
+def _median(paces: list[Pace]) -> Pace:
+    return Pace(*(statistics.median(column) for column in zip(*paces, strict=True)))
+
+
+def _pace(stub: StubSqs, process_id: int) -> Pace:
+    """Look at the consumer for a while."""
+    receives, began_at = stub.receives(), time.monotonic()
+    main, every = _cpu_seconds(process_id, process_id), _cpu_seconds(process_id)
     time.sleep(PHASE_SECONDS)
-    return (stub.receives() - before) * BATCH_SIZE / (time.monotonic() - began_at)
+    messages, seconds = (stub.receives() - receives) * BATCH_SIZE, time.monotonic() - began_at
+    main, every = _cpu_seconds(process_id, process_id) - main, _cpu_seconds(process_id) - every
+    return Pace(messages / seconds, main / max(1, messages) * 1e6, (every - main) / seconds)
+
+
+def _cpu_seconds(process_id: int, thread_id: int | None = None) -> float:
+    """Return the processor time of a thread, or of all threads."""
+    folder = Path(f"/proc/{process_id}") if thread_id is None else Path(f"/proc/{process_id}/task/{thread_id}")
+    fields = (folder / "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def main() -> None:
@@ -264,16 +287,19 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="number of the one load to measure, from 0")
     arguments = parser.parse_args()
     os.chdir(arguments.tree)
-    print("| load | messages/s without | with | kept | scrape p50 | p99 | failed | memory with kernel | kernel |")
-    print("|---|---:|---:|---:|---:|---:|---:|---:|---:|")
+    heads = "| load | messages/s without | with | kept | us a message without | with | web server's share of a core "
+    print(heads + "| scrape p50 | p99 | failed | memory with kernel | kernel |")
+    print("|---|" + "---:|" * (heads.count("|") + 3))
     loads = LOADS if arguments.only is None else LOADS[arguments.only : arguments.only + 1]
     with StubSqs() as stub, tempfile.TemporaryDirectory() as folder:
         for number, greed in enumerate(loads):
             found = measure(arguments.tree, stub, Path(folder, f"{number}.db"), greed, arguments.rounds)
             scrapes = found.failed_scrapes + len(found.scrapes_seconds)
             print(
-                f"| {greed.name} | {found.rate_without:,.0f} | {found.rate_with:,.0f} "
-                f"| {found.rate_with / found.rate_without:.0%} | {found.scrape_ms(50):.0f} ms "
+                f"| {greed.name} | {found.without.messages_per_second:,.0f} | {found.under.messages_per_second:,.0f} "
+                f"| {found.under.messages_per_second / found.without.messages_per_second:.0%} "
+                f"| {found.without.cpu_us:.1f} | {found.under.cpu_us:.1f} | {found.under.others_share:.0%} "
+                f"| {found.scrape_ms(50):.0f} ms "
                 f"| {found.scrape_ms(99):.0f} ms | {found.failed_scrapes} of {scrapes} "
                 f"| {found.peak_megabytes:.0f} MB | {found.kernel_megabytes:.0f} MB |",
                 flush=True,

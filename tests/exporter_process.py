@@ -26,8 +26,10 @@ if TYPE_CHECKING:
 
 PROGRAM = Path(sys.executable).parent / "sqs-event-exporter"
 POLL_SECONDS = 0.05
-SCRAPE_SECONDS = 5.0
-START_SECONDS = 20.0
+SCRAPE_SECONDS = 15.0
+START_SECONDS = 60.0
+WAIT_SECONDS = 60.0
+"""A deadline: where all is well it is not waited for, and a machine that is three times as busy is no finding."""
 INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
 """What of the test's own environment the program gets: none of its AWS settings."""
 LISTENING = re.compile(r"https?://[^/]*:(\d+)")
@@ -227,7 +229,7 @@ class ExporterProcess:
         """Return whether its loop turns."""
         return self.get("/-/healthy")[0] == 200
 
-    def wait_for(self, condition: Callable[[Scrape], bool], timeout_seconds: float = 20.0) -> Scrape:
+    def wait_for(self, condition: Callable[[Scrape], bool], timeout_seconds: float = WAIT_SECONDS) -> Scrape:
         """Return the first scrape that meets the condition; fails, with the last one's totals, if none does."""
         deadline = time.monotonic() + timeout_seconds
         while True:
@@ -241,7 +243,7 @@ class ExporterProcess:
             )
             time.sleep(POLL_SECONDS)
 
-    def wait_until_ready(self, timeout_seconds: float = 20.0, *, ready: bool = True) -> str:
+    def wait_until_ready(self, timeout_seconds: float = WAIT_SECONDS, *, ready: bool = True) -> str:
         """Wait until it is ready, or not ready; returns the sentence."""
         deadline = time.monotonic() + timeout_seconds
         while True:
@@ -252,13 +254,22 @@ class ExporterProcess:
             assert time.monotonic() < deadline, f"not within {timeout_seconds} s: {sentence}\n{self.last_lines}"
             time.sleep(POLL_SECONDS)
 
-    def wait(self, timeout_seconds: float = 10.0) -> int:
+    def wait_until_told(self, words: str, timeout_seconds: float = WAIT_SECONDS) -> str:
+        """Wait until what /-/ready says holds these words; returns the sentence."""
+        deadline = time.monotonic() + timeout_seconds
+        while words not in (sentence := self.ready()[1]):
+            assert self.running, f"it ended with {self.exit_code}\n{self.last_lines}"
+            assert time.monotonic() < deadline, f"not within {timeout_seconds} s: {sentence}\n{self.last_lines}"
+            time.sleep(POLL_SECONDS)
+        return sentence
+
+    def wait(self, timeout_seconds: float = WAIT_SECONDS) -> int:
         """Wait for the process's end and for its last line; returns its exit code."""
         code = self.process.wait(timeout_seconds)
         self._join_readers()
         return code
 
-    def terminate(self, timeout_seconds: float = 10.0) -> int:
+    def terminate(self, timeout_seconds: float = WAIT_SECONDS) -> int:
         """Send SIGTERM and wait; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
         return self.wait(timeout_seconds)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
 EVENTS = [f'{{"type": "purchase", "value": {value}}}' for value in ("0.1", "12.55", "-3", "1e-9")]
 SHORT_WAIT = ("--sqs.wait-seconds", "1")
-NOT_READY_SECONDS = 30.0
-READY_AGAIN_SECONDS = 30.0
+NOT_READY_SECONDS = 60.0
+READY_AGAIN_SECONDS = 60.0
 MOST_CALLS = 40
 """What a loop that spins makes in a fraction of a second, and one that backs off not in half a minute."""
 RECEIVES, DELETES = "ReceiveMessage", "DeleteMessageBatch"

@@ -17,7 +17,7 @@ from dashboard_queries import ROOT
 from programs import path_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
 WAIT_SECONDS = 30.0
@@ -70,10 +70,16 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, exporter_ports: Sequence[int] = (), scrape_seconds: float = 0.5) -> Iterator[Prometheus]:
+def prometheus(
+    folder: Path,
+    exporter_ports: Sequence[int] = (),
+    scrape_seconds: float = 0.5,
+    scrape_config: Mapping[str, Any] | None = None,
+) -> Iterator[Prometheus]:
     """Run Prometheus with the committed configuration, but for addresses and for intervals that suit a test.
 
-    Its data are in `folder`/data; a history can be put there first.
+    `scrape_config` stands for that of the exporter. Prometheus' data are in `folder`/data; a history can be put there
+    first.
     """
     port = free_port()
     config: dict[str, Any] = yaml.safe_load((ROOT / "prometheus.yml").read_text())
@@ -82,6 +88,8 @@ def prometheus(folder: Path, exporter_ports: Sequence[int] = (), scrape_seconds:
     config["rule_files"] = [str(ROOT / "prometheus-rules.yml")]
     for job, ports in zip(config["scrape_configs"], (exporter_ports, (port,)), strict=True):
         job["static_configs"] = [{"targets": [f"127.0.0.1:{target}" for target in ports]}]
+    if scrape_config is not None:
+        config["scrape_configs"][0] = dict(scrape_config)
     (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(

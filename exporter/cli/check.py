@@ -1,64 +1,82 @@
-"""`check`: says whether a run would work. It counts, receives and deletes nothing."""
+"""`check`: says line by line whether a run would work here. It counts and deletes nothing, and writes nothing."""
 
 from __future__ import annotations
 
+import json
 import os
 from typing import TYPE_CHECKING
 
+from exporter.cli.checks import machine
+from exporter.cli.checks.finding import WRONG_SETTING, Finding, as_json, as_text, error, exit_code, in_words
+from exporter.cli.checks.policy import iam_policy
+from exporter.cli.checks.queues import Queues
 from exporter.cli.command_line import configure
-from exporter.cli.postgres import inspect_postgres
-from exporter.errors import LedgerError
-from exporter.ledger import QueueIdentity
-from exporter.ledger.sqlite.ledger import SqliteLedger
+from exporter.cli.options import CheckOptions
+from exporter.errors import WrongSettingError, shown
+from exporter.events.event import EventParser
+from exporter.settings.sources import given_settings, read_options
 from exporter.sqs.aws import connect
-from exporter.sqs.lookups import find
-from exporter.telemetry.otlp import environment as open_telemetry
-from exporter.web.config import read_web_config
+from exporter.telemetry import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from exporter.cli.command_line import Invocation
     from exporter.settings import Settings
-    from exporter.sqs import QueueAttributes
+
+AWS_VARIABLES = (
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "AWS_DEFAULT_REGION",
+    "AWS_ENDPOINT_URL_SQS",
+    "AWS_ENDPOINT_URL",
+    "AWS_CA_BUNDLE",
+)
+"""Of AWS's own settings, those that can send a run somewhere else, and hold no secret."""
 
 
 def execute(invocation: Invocation) -> int:
-    """Print what a run would find, a line each; returns 1 where something stands in its way. Raises ExporterError.
+    """Print what a run would find; returns 1 where something stands in its way, 2 where a setting is wrong.
 
-    The queue is asked for its attributes only: a receive would count towards its maxReceiveCount.
+    Raises WrongSettingError where the settings can't be read at all.
     """
-    settings = configure(invocation)
-    open_telemetry.wanted(os.environ)
-    connection = connect()
-    if settings.web.config_file:
-        read_web_config(str(settings.web.config_file))
-    print(f"settings: right; SQS in region {connection.region} at {connection.endpoint_url}")
-    _, attributes = find(connection, settings.queue[0])
-    print(
-        f"queue: {attributes.arn}, visibility timeout {attributes.visibility_timeout_seconds} s, dead-letter queue "
-        f"{attributes.dead_letter_queue_arn or 'none'}",
-    )
-    return _check_ledger(settings, attributes)
+    settings, options = configure(invocation), read_options(CheckOptions, invocation.options)
+    if options.print_iam_policy:
+        return _print_policy(settings)
+    found = []
+    for finding in _findings(invocation, settings, receive=options.receive):
+        found.append(finding)
+        if options.format == "text":
+            print(as_text(finding), flush=True)
+    print(as_json(found) if options.format == "json" else in_words(found))
+    return exit_code(found)
 
 
-def _check_ledger(settings: Settings, attributes: QueueAttributes) -> int:
-    if settings.ledger.url:
-        print(f"ledger: {inspect_postgres(settings, settings.ledger.url)}")
-        return 0
-    path = settings.ledger.path
-    if not path.exists():
-        print(f"ledger: {path} is not there yet, run will make it: counts start at 0")
-        return 0
+def _findings(invocation: Invocation, settings: Settings, *, receive: bool) -> Iterator[Finding]:
+    for key, found in given_settings(invocation.settings, os.environ).items():
+        yield Finding("setting", f"{key} is {shown(found.value)}, from {found.source}")
+    for name in AWS_VARIABLES:
+        if os.environ.get(name):
+            yield Finding("setting", f"{name} is {shown(os.environ[name])}, from the environment")
+    attributes = {}
     try:
-        ledger = SqliteLedger(str(path), lock_timeout_seconds=0)
-        try:
-            ledger.bind(QueueIdentity(attributes.name, attributes.arn))
-            snapshots = ledger.snapshots.values()
-            events, ids = sum(one.counted for one in snapshots), sum(one.messages for one in snapshots)
-            print(f"ledger: {path} holds {events} events, {ids} ids remembered")
-        finally:
-            ledger.close()
-    except LedgerError as error:
-        if error.reason != "locked":
-            raise
-        print(f"ledger: {path} is in use, by a running exporter")
+        EventParser(settings.event_mapping(""))
+        queues = Queues(settings, connect(queues=settings.queue), receive=receive)
+        yield from queues.findings()
+        attributes = queues.attributes
+    except WrongSettingError as wrong:
+        yield error("setting", str(wrong), WRONG_SETTING)
+    yield from machine.ledger(settings, attributes)
+    yield from machine.web(settings)
+    yield from machine.otlp()
+
+
+def _print_policy(settings: Settings) -> int:
+    """Print the IAM policy; a sentence on stderr says what of it is a guess, because a queue could not be read."""
+    connection = connect(queues=settings.queue)
+    queues = Queues(settings, connection)
+    for finding in queues.findings():
+        if finding.subject == "queue" and (finding.status == "error" or "may not be read" in finding.sentence):
+            logs.say(f"{finding.sentence}; the policy leaves out what its KMS key and dead-letter queue need")
+    print(json.dumps(iam_policy(settings, connection, queues.attributes), indent=2))
     return 0

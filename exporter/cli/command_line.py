@@ -36,6 +36,8 @@ class Command:
     keys: Collection[str]
     options: type[Group] | None = None
     defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    option_keys: Collection[str] | None = None
+    """Which of its own options it takes; None: all."""
     flag_only: Collection[str] = ()
     """Settings that are taken from their flag or their default, whatever variables and the file say."""
 
@@ -43,6 +45,8 @@ class Command:
     def fields(self) -> list[SettingField]:
         """Everything it can be told, its own options first."""
         own = list(setting_fields(self.options)) if self.options else []
+        if self.option_keys is not None:
+            own = [field for field in own if field.setting.key in self.option_keys]
         return [*own, *(field for field in setting_fields(Settings) if field.setting.key in self.keys)]
 
 
@@ -80,12 +84,13 @@ def read_command_line(arguments: Sequence[str], commands: Mapping[str, Command])
     if not arguments:
         parser.print_help()
         return None
+    arguments = _with_whole_name(arguments, commands)
     name = arguments[0]
     if name not in commands and name not in {"-h", "--help", "--version"}:
         there = (
             f"there is no command {shown(name)}" if name[:1] != "-" else f"the command before {_name(name)} is missing"
         )
-        *some, last = commands
+        *some, last = dict.fromkeys(known.partition(" ")[0] for known in commands)
         raise WrongSettingError(f"{there}: use {', '.join(some)} or {last}")
     try:
         namespace, unknown = parser.parse_known_args(arguments)
@@ -105,6 +110,21 @@ def read_command_line(arguments: Sequence[str], commands: Mapping[str, Command])
         {key: value for key, value in given.items() if key in shared},
         {key: value for key, value in given.items() if key not in shared},
     )
+
+
+def _with_whole_name(arguments: Sequence[str], commands: Mapping[str, Command]) -> Sequence[str]:
+    """Put the two words of a command such as `ledger show` together."""
+    first, *rest = arguments
+    actions = [name.partition(" ")[2] for name in commands if name.startswith(f"{first} ")]
+    if not actions:
+        return arguments
+    if rest and rest[0] in actions:
+        return [f"{first} {rest[0]}", *rest[1:]]
+    if rest and rest[0] in {"-h", "--help"}:
+        return rest
+    *some, last = actions
+    there = f"{first} has no {shown(rest[0])}" if rest else f"what to do with the {first} is missing"
+    raise WrongSettingError(f"{there}: use {first} {', '.join(some)} or {last}")
 
 
 def _one_value(setting: Setting, values: Sequence[str]) -> str:

@@ -46,4 +46,4 @@ def execute(invocation: Invocation) -> int:
                 "events are on their way: their counts follow on stdout, and in the browser as a page and as metrics",
                 extra={"page": f"http://{settings.web.listen_address}/", "end_it_with": "Ctrl-C"},
             )
-            return run(settings.model_copy(update={"queue": sqs.queue, "shutdown": shutdown}), sqs.connection)
+            return run(settings.model_copy(update={"queue": (sqs.queue,), "shutdown": shutdown}), sqs.connection)

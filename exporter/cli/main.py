@@ -14,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.build import PROGRAM
 from exporter.cli.command_line import Command, read_command_line
-from exporter.cli.options import DEMO_FLAG_ONLY, DEMO_SUMMARY_INTERVAL, PeekOptions, ProduceOptions
+from exporter.cli.options import (
+    DEMO_FLAG_ONLY,
+    DEMO_SUMMARY_INTERVAL,
+    CheckOptions,
+    LedgerActionOptions,
+    PeekOptions,
+    ProduceOptions,
+)
 from exporter.errors import ExporterError, WrongSettingError
 from exporter.ledger import failpoint
 from exporter.settings import Settings
@@ -34,6 +41,7 @@ READING = frozenset(
     for name in ("type-field", "value-field", "timestamp-field", "require-timestamp", "id-field", "envelope", "labels")
 )
 SHARED = frozenset({"queue", "config.file", "log.level", "log.format"})
+LEDGER = frozenset({"ledger.path", "ledger.url", "config.file", "log.level", "log.format"})
 COMMANDS = {
     "run": Command("count the events of a queue", EVERY),
     "demo": Command(
@@ -43,12 +51,30 @@ COMMANDS = {
         flag_only=DEMO_FLAG_ONLY,
     ),
     "produce": Command("send events into a queue, and account for them at the end", SHARED, ProduceOptions),
-    "check": Command("say whether settings, queue and ledger are fit for run", EVERY - {"until-empty"}),
+    "check": Command("say line by line whether run will work here", EVERY - {"until-empty"}, CheckOptions),
     "peek": Command(
-        "show how some messages would be counted, and leave them in the queue",
+        "show how some messages would be counted, and give them back",
         SHARED | READING,
         PeekOptions,
     ),
+    **{
+        f"ledger {action}": Command(
+            what,
+            LEDGER | ({"ledger.name"} if action == "restore" else frozenset()),
+            LedgerActionOptions,
+            option_keys=option_keys,
+        )
+        for action, what, option_keys in (
+            ("show", "show what a stopped ledger holds", {"format"}),
+            ("verify", "look through a stopped ledger: every row, and whether the accounts add up", ()),
+            ("backup", "copy a stopped ledger to another file", {"to"}),
+            ("restore", "put a backup in place, under a new name, so that no counter falls", {"from"}),
+            ("export", "write a stopped ledger to stdout as lines of JSON", ()),
+            ("import", "make a ledger of what export wrote, from stdin", ()),
+            ("forget-type", "take a type of events away, with all that was counted of it", {"type", "queue"}),
+            ("rebind", "let a queue's rows belong to another queue of the same name", {"queue", "arn"}),
+        )
+    },
 }
 
 
@@ -77,5 +103,5 @@ def _main(arguments: Sequence[str]) -> int:
     if invocation is None:
         return WrongSettingError.exit_code
     failpoint.arm(os.environ)
-    command = import_module(f"exporter.cli.{invocation.command}")
+    command = import_module(f"exporter.cli.{invocation.command.partition(' ')[0]}")
     return int(command.execute(invocation))

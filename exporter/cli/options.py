@@ -1,16 +1,77 @@
 """The options that single commands have beside the settings."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
-from exporter.settings.setting import Group, Setting
+from exporter.settings.setting import Group, NonEmptyPath, Setting
 
 DEMO_SUMMARY_INTERVAL = "2s"
 """How often demo prints the summary, unless its flag says otherwise."""
 
 DEMO_FLAG_ONLY = frozenset({"queue", "ledger.path"})
 """Neither a real queue nor a real ledger is touched because a variable or a file happens to name it."""
+
+
+class CheckOptions(Group):
+    """What check does and prints."""
+
+    format: Annotated[
+        Literal["text", "json"],
+        Setting("format", "text for people, or one JSON object", "text or json", "FORMAT"),
+    ] = "text"
+    receive: Annotated[
+        bool,
+        Setting(
+            "receive",
+            "also receive one message of each queue, which counts towards maxReceiveCount, and give it back",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
+    print_iam_policy: Annotated[
+        bool,
+        Setting(
+            "print-iam-policy",
+            "only print the IAM policy that run needs for these settings",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
+
+
+class LedgerActionOptions(Group):
+    """What the ledger commands take beside the ledger itself; each takes some of it."""
+
+    format: Annotated[
+        Literal["text", "json"],
+        Setting("format", "text for people, or one JSON object", "text or json", "FORMAT"),
+    ] = "text"
+    to: Annotated[
+        NonEmptyPath | None,
+        Setting("to", "the backup to write; default the ledger's path and .backup", "the path of a file", "PATH"),
+    ] = None
+    from_: Annotated[
+        NonEmptyPath | None,
+        Setting("from", "the backup to restore; default the ledger's path and .backup", "the path of a file", "PATH"),
+    ] = None
+    type: Annotated[
+        str | None,
+        Setting("type", "the type of events to forget", "a type, such as page_veiw", "TYPE"),
+    ] = None
+    queue: Annotated[
+        str | None,
+        Setting("queue", "the queue whose rows are changed, as the ledger names it", "a queue's name", "NAME"),
+    ] = None
+    arn: Annotated[
+        str | None,
+        Setting(
+            "arn",
+            "the queue that the rows are to belong to",
+            "an ARN such as arn:aws:sqs:eu-west-1:123456789012:orders",
+            "ARN",
+        ),
+    ] = None
 
 
 class PeekOptions(Group):
@@ -21,6 +82,15 @@ class PeekOptions(Group):
         Field(ge=1, le=1_000),
         Setting("count", "how many messages to show at most", "a whole number from 1 to 1000", "N"),
     ] = 10
+    force: Annotated[
+        bool,
+        Setting(
+            "force",
+            "look although the queue has a redrive policy, so that looks can move messages to its dead-letter queue",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
 
 
 class ProduceOptions(Group):

@@ -12,9 +12,10 @@ import time
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
-from exporter.cli.postgres import open_postgres
+from exporter.cli.opening import open_ledger
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
 from exporter.consumer.queue import QueueOptions
@@ -25,8 +26,9 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
 from exporter.sqs.client import Client
 from exporter.sqs.housekeeping import Housekeeping
-from exporter.sqs.names import is_prefix, queue_name_of
+from exporter.sqs.names import is_prefix
 from exporter.summary import Summary
+from exporter.telemetry import logs
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics import Health, names, new_registry
 from exporter.telemetry.otlp import environment as open_telemetry
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
     from exporter.cli.command_line import Invocation
+    from exporter.errors import LedgerError
     from exporter.ledger.postgres.ledger import PostgresLedger
     from exporter.settings import Settings
     from exporter.sqs.aws import Connection
@@ -50,6 +53,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("exporter")
 
+SWITCH_SECONDS = 0.001
 MAX_CONNECTIONS = 512
 """How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
 
@@ -66,6 +70,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     """
     # As a container's first process it would not be ended by a signal that it does not handle.
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a ledger to back up
     started_seconds = time.time()
     telemetry_wanted = open_telemetry.wanted(os.environ)
     connection = connection or connect(queues=settings.queue)
@@ -74,7 +79,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     with ExitStack() as stopping:
         ledger = open_ledger(settings)
         stopping.callback(ledger.close)
-        housekeeping = Housekeeping(connection, settings.queue)
+        housekeeping = Housekeeping(connection, settings.queue, advice=lambda attributes: advice(attributes, settings))
         if not isinstance(ledger, SqliteLedger):
             housekeeping.repeat("PostgreSQL's address", ledger.target.resolve)
         registry = new_registry()
@@ -82,7 +87,11 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         if telemetry_wanted is not None:
             telemetry = _open_telemetry(telemetry_wanted, connection, registry, ledger, housekeeping)
         instrumentation = Instrumentation(Health(registry), None if telemetry is None else telemetry.telemetry)
-        readiness = Readiness(commit_started_at=lambda: ledger.commit_started_at)
+        readiness = Readiness(
+            commit_started_at=lambda: ledger.commit_started_at,
+            prefix_problems=lambda: housekeeping.prefix_problems,
+            notes=lambda: _notes(housekeeping, summary),
+        )
         client = Client(
             max_connections=MAX_CONNECTIONS,
             request_trace_context=telemetry_wanted is not None and telemetry_wanted.traces is not None,
@@ -140,7 +149,10 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
             stopping.callback(telemetry.stop)
         # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
         gc.freeze()
-        with _signals(consumer), _threads_that_must_live(consumer):
+        # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
+        # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
+        sys.setswitchinterval(SWITCH_SECONDS)
+        with _signals(consumer, ledger), _threads_that_must_live(consumer):
             consumer.run()
         # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
         if isinstance(ledger, SqliteLedger):
@@ -150,24 +162,6 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
         summary.stop()
         _say_what_stopped(ledger)
     return 0
-
-
-def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
-    """Open the ledger that the settings name; one in PostgreSQL connects when it is polled. Raises ExporterError."""
-    if settings.ledger.url:
-        return open_postgres(settings, settings.ledger.url)
-    return SqliteLedger(
-        str(settings.ledger.path),
-        name=settings.ledger.name,
-        queues=[queue_name_of(queue) for queue in settings.queue if not is_prefix(queue)],
-        types=settings.events.types,
-        max_types=settings.events.max_types,
-        label_names=settings.label_names,
-        max_series=settings.events.max_series,
-        window_seconds=settings.ledger.window_seconds,
-        id_window_seconds=settings.events.id_window_seconds,
-        max_ids=settings.ledger.max_ids,
-    )
 
 
 def queue_options(settings: Settings, queue: str) -> QueueOptions:
@@ -184,9 +178,15 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
     )
 
 
+def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
+    """Return what `/-/ready` says beside: what does not keep the exporter from counting."""
+    unread = [sentence for sentence in (logs.stuck(), summary.stuck()) if sentence is not None]
+    return [*unread, *housekeeping.left_out.values()]
+
+
 @contextmanager
-def _signals(consumer: Consumer) -> Iterator[None]:
-    """Let the first SIGTERM or SIGINT stop the loop in order, and the second end the process at once."""
+def _signals(consumer: Consumer, ledger: SqliteLedger | PostgresLedger) -> Iterator[None]:
+    """Let the first SIGTERM or SIGINT stop the loop in order, the second end the process, and SIGUSR1 back up."""
 
     def handle(number: int, _frame: FrameType | None) -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -194,12 +194,26 @@ def _signals(consumer: Consumer) -> Iterator[None]:
         log.info("stopping", extra={"signal": signal.Signals(number).name})
         consumer.stop()
 
+    def back_up(_number: int, _frame: FrameType | None) -> None:
+        if not isinstance(ledger, SqliteLedger):
+            log.warning("no backup was begun: back the database up with PostgreSQL's own tools, such as pg_dump")
+        elif not ledger.back_up(_say_backed_up):
+            log.warning("no backup was begun: one is being written, or the ledger is not open now")
+
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
+    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, back_up)
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _say_backed_up(path: str, error: LedgerError | None) -> None:
+    if error is None:
+        log.info("backup written", extra={"backup": path})
+    else:
+        log.error("no backup was written", extra={"backup": path, "error": str(error)})
 
 
 @contextmanager

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from exporter.telemetry.otlp.running import OpenTelemetry
     from exporter.telemetry.readiness import Readiness
 
+GONE = "the queue is gone: it was deleted, or is another queue's dead-letter queue by now; its counts stay"
+
 
 class Views:
     """Reads the parts of one run; every method may be called from any thread."""
@@ -81,7 +83,7 @@ class Views:
             state=status.sentence,
             snapshots=self._ledger.snapshots,
             depths={name: state.depth for name, state in self._housekeeping.queues.items() if state.depth},
-            problems=status.queues,
+            problems={**status.queues, **dict.fromkeys(status.gone, GONE)},
             ledger=self._ledger.name,
             max_messages=self._settings.ledger.max_ids,
             speaking=self._ledger.speaker,

@@ -67,9 +67,20 @@ class Consumer:
 
         self._queues: dict[str, Queue] = {}
         self._states: Mapping[str, QueueState] | None = None
+        self._to_visit: dict[str, Queue] = {}
+        """Queues that may have something to send: those with news, and those whose time has come."""
+        self._waiting: dict[str, Queue] = {}
+        """Queues that want more receives than there were left, the one that waits longest first."""
+        self._without_receives: set[str] = set()
+        self._due_at: dict[str, float] = {}
+        """When each queue is to be visited even without news (monotonic seconds)."""
+        self._next_due_at = self._visited_all_at = self._told_at = float("-inf")
+        self._gathered: dict[str, Queue] = {}
+        """Queues whose messages wait to be submitted."""
+        self._gathered_messages = 0
+        self._shortest_visibility_timeout_seconds = float("inf")
         self._under_way: dict[str, Parsed] = {}
         self._worked_at = monotonic()
-        self._first = 0
         self._stopping = False
         self._stop_at = float("inf")
         self._failure: ExporterError | None = None
@@ -102,18 +113,19 @@ class Consumer:
         answers = self._client.wait(self._wait_seconds(self._monotonic()), self._recorder.descriptor())
         self._follow_housekeeping()
         self._take(answers)
+        self._choose_due()
         self._complete()
         self._submit()
         self._delete()
         self._receive()
+        self._plan()
         self._tell()
 
     # Wait
 
     def _wait_seconds(self, now: float) -> float:
         longest = ITERATION_SECONDS if self._states else FIRST_ITERATIONS_SECONDS
-        due_at = min((queue.due_at(now) for queue in self._queues.values()), default=float("inf"))
-        return max(0.0, min(longest, due_at - now, self._recorder.deadline() - now))
+        return max(0.0, min(longest, self._next_due_at - now, self._recorder.deadline() - now))
 
     def _follow_housekeeping(self) -> None:
         """Take up what the housekeeping thread found out; the mapping is another one where anything changed."""
@@ -134,7 +146,12 @@ class Consumer:
                     wall=self._wall,
                 )
                 self._instrumentation.queue_taken_up(name)
+                self._without_receives.add(name)
             self._queues[name].follow(state)
+        self._shortest_visibility_timeout_seconds = min(
+            (queue.visibility_timeout_seconds for queue in self._queues.values()), default=float("inf")
+        )
+        self._to_visit.update(self._queues)
 
     def _take(self, answers: Sequence[Answer]) -> None:
         """Take in what was answered; messages are gathered until they can be submitted."""
@@ -142,14 +159,20 @@ class Consumer:
             return
         self._instrumentation.answered(answers)
         for answer in answers:
-            queue = self._queues[answer.queue]
+            name = answer.queue
+            queue = self._to_visit[name] = self._queues[name]
             if isinstance(answer, Received):
                 self._worked_at = answer.answered_at
                 queue.receive_succeeded(answer)
+                if answer.messages:
+                    self._gathered[name] = queue
+                    self._gathered_messages += len(answer.messages)
             elif isinstance(answer, Deleted):
                 queue.deleted(answer)
             elif isinstance(answer, Failed):
                 self._failed(queue, answer)
+            if not self._client.receives_in_flight(name):
+                self._without_receives.add(name)
 
     def _failed(self, queue: Queue, answer: Failed) -> None:
         if answer.operation == "receive":
@@ -159,6 +182,15 @@ class Consumer:
         else:
             queue.visibility_failed(answer)
         self._housekeeping.wake(queue.name)
+
+    def _choose_due(self) -> None:
+        """Visit the queues whose time has come; and now and then all, whatever changed without news."""
+        now = self._monotonic()
+        if now - self._visited_all_at >= ITERATION_SECONDS:
+            self._visited_all_at = now
+            self._to_visit.update(self._queues)
+        elif now >= self._next_due_at:
+            self._to_visit.update({name: self._queues[name] for name, at in self._due_at.items() if at <= now})
 
     # Submit
 
@@ -172,7 +204,8 @@ class Consumer:
             self._instrumentation.not_recorded()
             return
         for name, parsed in under_way.items():
-            self._queues[name].committed(parsed, ended[name])
+            queue = self._to_visit[name] = self._queues[name]
+            queue.committed(parsed, ended[name])
 
     def _submit(self) -> None:
         """Submit what has gathered, unless a commit is under way: then it waits for that one to end."""
@@ -181,20 +214,18 @@ class Consumer:
             if self._gathered_messages:
                 self._submit_gathered(now)
             else:
-                limited = any(self._recorder.limited(name) is not None for name in self._queues)
-                self._recorder.keep(now, limited=limited)
+                self._recorder.keep(now, limited=any(queue.limited for queue in self._queues.values()))
             self._complete()
         if not self._recorder.working:
+            self._to_visit.update(self._queues)
             for queue in self._queues.values():
                 queue.drop_deletes()
 
     def _submit_gathered(self, now: float) -> None:
-        received = [answer for queue in self._queues.values() for answer in queue.gathered]
+        gathered, self._gathered, self._gathered_messages = self._gathered, {}, 0
+        received = [answer for queue in gathered.values() for answer in queue.gathered]
         with self._instrumentation.processing(received):
-            for name, queue in self._queues.items():
-                parsed = queue.parse(now)
-                if parsed is not None:
-                    self._under_way[name] = parsed
+            self._under_way = {name: queue.parse(now) for name, queue in gathered.items()}
             self._recorder.submit({name: parsed.deliveries for name, parsed in self._under_way.items()})
 
     # Delete and receive
@@ -203,28 +234,47 @@ class Consumer:
         if not self._recorder.working:
             return
         now = self._monotonic()
-        for queue in self._queues.values():
+        for queue in self._to_visit.values():
             queue.send_deletes(now)
 
     def _receive(self) -> None:
         """Send receives: at least one for each queue that wants one, the others where there is need, in turns."""
-        if self._stopping or not self._recorder.working or not self._may_gather_more():
+        if not self._may_receive():
             return
         now = self._monotonic()
-        queues = list(self._queues.values())
-        idle = sum(not self._client.receives_in_flight(queue.name) for queue in queues)
-        free = max(self._max_receives, len(queues)) - self._client.receives_in_flight() - idle
-        self._first = (self._first + 1) % max(1, len(queues))
-        for queue in (*queues[self._first :], *queues[: self._first]):
-            if self._until_empty and queue.is_empty:
-                continue
-            wanted = queue.wanted_receives(now)
+        most = max(self._max_receives, len(self._queues))
+        free = max(0, most - self._client.receives_in_flight() - len(self._without_receives))
+        for name, queue in self._to_visit.items():
+            wanted = self._wanted(queue, now)
             if not wanted:
                 continue
-            own = 0 if self._client.receives_in_flight(queue.name) else 1
-            count = min(wanted, own + max(0, free))
-            free -= max(0, count - own)
+            own = 1 if name in self._without_receives else 0
+            # What there is beyond one for each goes to those that wait for it already.
+            count = own if self._waiting else min(wanted, own + free)
+            free -= count - own
+            self._send_receives(name, queue, count)
+            if count < wanted:
+                self._waiting[name] = queue
+        while free and self._waiting:
+            name = next(iter(self._waiting))
+            queue = self._waiting.pop(name)
+            count = min(free, self._wanted(queue, now))
+            free -= count
+            self._send_receives(name, queue, count)
+            if not free:
+                self._waiting[name] = queue
+
+    def _wanted(self, queue: Queue, now: float) -> int:
+        return 0 if self._until_empty and queue.is_empty else queue.wanted_receives(now)
+
+    def _send_receives(self, name: str, queue: Queue, count: int) -> None:
+        if count:
             queue.send_receives(count)
+            if self._client.receives_in_flight(name):
+                self._without_receives.discard(name)
+
+    def _may_receive(self) -> bool:
+        return not self._stopping and self._recorder.working and self._may_gather_more()
 
     def _may_gather_more(self) -> bool:
         """Whether what is received now can be submitted before its handles expire."""
@@ -233,12 +283,23 @@ class Consumer:
         started_at = self._recorder.commit_started_at
         if started_at is None:
             return True
-        shortest = min(queue.visibility_timeout_seconds for queue in self._queues.values())
-        return self._monotonic() - started_at < shortest / 4
+        return self._monotonic() - started_at < self._shortest_visibility_timeout_seconds / 4
+
+    def _plan(self) -> None:
+        """Note when the queues that were visited want to be visited again."""
+        now = self._monotonic()
+        for name, queue in self._to_visit.items():
+            self._due_at[name] = queue.due_at(now)
+        self._next_due_at = min(self._due_at.values(), default=float("inf"))
+        if self._may_receive():
+            self._to_visit = {name: queue for name, queue in self._to_visit.items() if queue.look_again}
 
     def _tell(self) -> None:
         now = self._monotonic()
         self._readiness.iterated(now)
+        if now - self._told_at < ITERATION_SECONDS:
+            return
+        self._told_at = now
         if not self._stopping:  # an end that was asked for is no obstacle
             self._instrumentation.readiness(self._readiness.status())
         for name in self._queues:
@@ -250,13 +311,12 @@ class Consumer:
     def _done(self, now: float) -> bool:
         if self._failure is not None:
             raise self._failure
-        deleting = sum(queue.unconfirmed_deletes for queue in self._queues.values()) + self._client.deletes_in_flight()
         if self._stopping:
             if self._client.receives_in_flight():
                 if now < self._stop_at:
                     return False
                 self._abandon_receives()
-            finished = not deleting and not self._recorder.under_way and not self._gathered_messages
+            finished = not self._deleting and not self._recorder.under_way and not self._gathered_messages
             return finished or now >= self._stop_at + DELETE_GRACE_SECONDS
         if not self._until_empty:
             return False
@@ -271,12 +331,12 @@ class Consumer:
             and self._recorder.working
             and not self._recorder.under_way
             and not self._client.receives_in_flight()
-            and not deleting
+            and not self._deleting
         )
 
     @property
-    def _gathered_messages(self) -> int:
-        return sum(queue.gathered_messages for queue in self._queues.values())
+    def _deleting(self) -> bool:
+        return any(queue.unconfirmed_deletes for queue in self._queues.values()) or self._client.deletes_in_flight() > 0
 
     def _abandon_receives(self) -> None:
         abandoned = self._client.abandon_receives()

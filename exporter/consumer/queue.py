@@ -104,6 +104,8 @@ class Queue:
         """How many messages have arrived and wait to be submitted."""
         self.drained = False
         """Whether the last answer was empty."""
+        self.limited = False
+        """Whether receives are slowed down because the ledger can't remember more."""
 
     # What housekeeping found out
 
@@ -111,6 +113,7 @@ class Queue:
         """Take over what is known of the queue now. Raises WrongSettingError and LedgerError for a queue named."""
         self._target = state.target
         self._gone = state.gone
+        self._readiness.gone = state.gone and not self._named
         if state.problem is None:
             self._readiness.clear("queue")
         else:
@@ -184,6 +187,7 @@ class Queue:
         self._pacing.answered(messages + sum(answer.released.values()), answer.sent_at, answer.answered_at)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
+            self._readiness.clear("quota")
             self.gathered.append(answer)
             self.gathered_messages += messages
 
@@ -234,10 +238,8 @@ class Queue:
 
     # What is committed
 
-    def parse(self, now: float) -> Parsed | None:
-        """Read what was gathered; None: nothing. What expired meanwhile is released: SQS hands it out again."""
-        if not self.gathered:
-            return None
+    def parse(self, now: float) -> Parsed:
+        """Read what was gathered. What expired meanwhile is released: SQS hands it out again."""
         received, self.gathered, self.gathered_messages = self.gathered, [], 0
         # SQS starts the visibility timeout somewhere between request and answer: the request is the safe side.
         expired = [answer for answer in received if answer.sent_at + answer.visibility_timeout_seconds <= now]
@@ -245,13 +247,15 @@ class Queue:
             self._recorder.release(self.name, {"expired": sum(len(answer.messages) for answer in expired)})
             received = [answer for answer in received if answer not in expired]
         parsed = Parsed(received)
+        deliver, delete = parsed.deliveries.append, parsed.deletions.append
         leave = self._leaves_invalid
         wall_seconds = self._wall()
         parse = self._options.parser.parse
         for answer in received:
+            messages = answer.messages
             valid_until = answer.sent_at + answer.visibility_timeout_seconds
-            message_ids = remembered_ids([message.message_id for message in answer.messages])
-            for message, message_id in zip(answer.messages, message_ids, strict=True):
+            message_ids = remembered_ids([message.message_id for message in messages])
+            for message, message_id in zip(messages, message_ids, strict=True):
                 deletion = Deletion(message_id, message.receipt_handle, valid_until)
                 try:
                     event = parse(
@@ -262,11 +266,13 @@ class Queue:
                     )
                 except InvalidEvent as invalid:
                     self._instrumentation.message_rejected(self.name, message, invalid, left=leave)
-                    parsed.deliveries.append(Delivery(message_id, invalid.reason))
-                    (parsed.left if leave else parsed.deletions).append(deletion)
+                    deliver(Delivery(message_id, invalid.reason))
+                    if leave:
+                        parsed.left.append(deletion)
+                        continue
                 else:
-                    parsed.deliveries.append(Delivery(message_id, event))
-                    parsed.deletions.append(deletion)
+                    deliver(Delivery(message_id, event))
+                delete(deletion)
         return parsed
 
     @property
@@ -336,13 +342,15 @@ class Queue:
         in_flight = self._client.receives_in_flight(self.name)
         wanted = self._pacing.wanted(in_flight, now)
         allowed = self._deletions.receives(wanted, now)
+        if wanted:
+            capacity = self._recorder.capacity(self.name) - self.gathered_messages - BATCH_SIZE * in_flight
+            allowed = max(0, min(allowed, capacity // BATCH_SIZE))
         limited = self._recorder.limited(self.name)
+        self.limited = limited is not None
         if limited is None:
             self._readiness.clear("limited")
         else:
             self._readiness.set("limited", limited)
-            capacity = self._recorder.capacity(self.name) - self.gathered_messages - BATCH_SIZE * in_flight
-            allowed = max(0, min(allowed, capacity // BATCH_SIZE))
         if wanted and not (allowed or in_flight):
             self._readiness.receives_pause(now)
         return allowed
@@ -367,6 +375,11 @@ class Queue:
                 fifo=attributes.fifo,
                 attribute_names=self._options.parser.attribute_names,
             )
+
+    @property
+    def look_again(self) -> bool:
+        """Whether it may soon be able to receive without any news of its own: the ledger takes it up, or makes room."""
+        return self.limited or (self._attributes is not None and not self._bound)
 
     @property
     def unconfirmed_deletes(self) -> int:

@@ -43,12 +43,7 @@ def read_settings(
     An empty variable counts as not set. `defaults` replaces defaults; what is in `flag_only` is taken from its flag or
     default alone. Raises WrongSettingError.
     """
-    by_flag = _from_flags(flags)
-    by_variable = _from_environment(environment)
-    named = by_flag.get("config.file") or by_variable.get("config.file")
-    by_file, queues = _from_file(named) if named else ({}, ())
-    elsewhere = {key: found for key, found in (by_file | by_variable).items() if key not in flag_only}
-    given = elsewhere | by_flag
+    given, queues = _given(flags, environment, flag_only)
     if "ledger.path" in given and "ledger.url" in given:
         raise WrongSettingError(
             f"{given['ledger.path'].source} and {given['ledger.url'].source} are both set: keep the one that is to "
@@ -60,9 +55,25 @@ def read_settings(
     return settings
 
 
+def given_settings(flags: Mapping[str, str], environment: Mapping[str, str]) -> Mapping[str, Found]:
+    """Return what is set, by key, and where; nothing is judged but what can't be read at all."""
+    return _given(flags, environment, ())[0]
+
+
 def read_options(model: type[Model], flags: Mapping[str, str]) -> Model:
     """Read the options that only one command has, and only as flags. Raises WrongSettingError."""
     return _build(model, _from_flags(flags))
+
+
+def _given(
+    flags: Mapping[str, str], environment: Mapping[str, str], flag_only: Collection[str]
+) -> tuple[dict[str, Found], tuple[QueueSettings, ...]]:
+    by_flag = _from_flags(flags)
+    by_variable = _from_environment(environment)
+    named = by_flag.get("config.file") or by_variable.get("config.file")
+    by_file, queues = _from_file(named) if named else ({}, ())
+    elsewhere = {key: found for key, found in (by_file | by_variable).items() if key not in flag_only}
+    return elsewhere | by_flag, queues
 
 
 def _from_flags(flags: Mapping[str, str]) -> dict[str, Found]:

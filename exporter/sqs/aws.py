@@ -48,9 +48,19 @@ if TYPE_CHECKING:
 
 _USER_AND_PASSWORD = re.compile(r"\S*@")
 
-_OPERATIONS = frozenset(
-    {"GetQueueUrl", "GetQueueAttributes", "ListDeadLetterSourceQueues", "ListQueues", "SendMessageBatch"}
-)
+_PERMISSIONS = {
+    "ChangeMessageVisibility": "can't give messages back: grant sqs:ChangeMessageVisibility on it",
+    "ChangeMessageVisibilityBatch": "can't give messages back: grant sqs:ChangeMessageVisibility on it",
+    "DeleteMessageBatch": "can't be deleted from: grant sqs:DeleteMessage on it",
+    "GetQueueAttributes": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
+    "GetQueueUrl": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
+    "ListDeadLetterSourceQueues": "may not be asked whose dead-letter queue it is: grant "
+    "sqs:ListDeadLetterSourceQueues on it",
+    "ListQueues": "may not be listed: grant sqs:ListQueues",
+    "ReceiveMessage": "can't be received from: grant sqs:ReceiveMessage on it",
+    "SendMessageBatch": "can't be sent to: grant sqs:SendMessage on it",
+}
+"""What is asked of SQS, and what to do where it is denied."""
 
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -70,7 +80,6 @@ _REASONS_OF_KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], st
     (BotoCoreError, "request"),
 )
 _WAYS_OUT = {
-    "access_denied": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
     "clock_skew": "can't be asked, because this machine's clock is wrong: set the clock",
     "connection": "can't be reached: check AWS_REGION, AWS_ENDPOINT_URL_SQS, the proxy and the network",
     "credentials": "can't be asked with these AWS credentials: renew or correct them (environment, profile or role)",
@@ -117,6 +126,11 @@ class Connection:
         """
         return _connection(self.session, region, self.given_endpoint_url)
 
+    def for_queue(self, queue: str) -> Connection:
+        """Return the connection that reaches the queue (name or URL): an AWS URL says its region."""
+        region = region_of(queue)
+        return self if region in {None, self.region} else self.in_region(str(region))
+
     def credentials(self) -> Credentials:
         """Return the credentials of now, which may mean asking AWS for new ones."""
         found = self.session.get_credentials()
@@ -144,6 +158,8 @@ class Connection:
         """Say in one sentence, with the way out, why the queue (name or URL) can't be asked about."""
         reason = reason_of(error)
         way_out = _WAYS_OUT.get(reason, f"can't be asked ({reason})")
+        if reason == "access_denied" and isinstance(error, ClientError):
+            way_out = _PERMISSIONS[error.operation_name]
         place = f'Queue "{queue}" in region {self.region} at {self.endpoint_url}'
         return QueueUnavailableError(reason, f"{place} {way_out} ({_detail(error)})")
 
@@ -223,7 +239,7 @@ def reason_of(error: Exception) -> str:
 
 
 def _reason_of_answer(error: ClientError) -> str:
-    if error.operation_name not in _OPERATIONS:
+    if error.operation_name not in _PERMISSIONS:
         # Another service of AWS was asked for credentials: a role that STS denies is not a denial by SQS.
         return "credentials"
     said = error.response.get("Error", {})

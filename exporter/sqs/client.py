@@ -68,13 +68,14 @@ class Client:
         self._transfers = Transfers(max_connections)
         self._response_memory = ResponseMemoryLimit()
         self._queues: dict[str, QueueRequests] = {}
+        self._receives_in_flight = 0
         self._next_deadline = math.inf
         self._failed_at_once: list[Answer] = []
 
     def receives_in_flight(self, queue: str | None = None) -> int:
         """How many receives, of one queue or of all, have been sent and not answered yet."""
         if queue is None:
-            return sum(one.receives_in_flight for one in self._queues.values())
+            return self._receives_in_flight
         return self._queue(queue).receives_in_flight
 
     def deletes_in_flight(self, queue: str | None = None) -> int:
@@ -118,6 +119,7 @@ class Client:
         call.attribute_names = attribute_names
         call.attempt = attempt
         one.receives_in_flight += 1
+        self._receives_in_flight += 1
 
     def delete(self, queue: str, target: Target, deletions: Sequence[Deletion]) -> None:
         """Send one batch delete, of at most ten."""
@@ -213,10 +215,10 @@ class Client:
         now = self._monotonic()
         self._failed_at_once.append(Failed(queue, operation, reason, detail, deletions, now, now))
 
-    @staticmethod
-    def _no_longer_in_flight(call: Call) -> None:
+    def _no_longer_in_flight(self, call: Call) -> None:
         if call.operation == "receive":
             call.queue.receives_in_flight -= 1
+            self._receives_in_flight -= 1
         else:
             call.queue.batches_in_flight -= 1
 

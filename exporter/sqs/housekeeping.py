@@ -19,7 +19,7 @@ from exporter.sqs.prefixes import LIST_SECONDS, Prefixes
 from exporter.sqs.schedule import Schedule
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.errors import QueueUnavailableError
     from exporter.sqs import Credentials, QueueAttributes, QueueDepth, Target
@@ -58,7 +58,8 @@ class Housekeeping:
     """Publishes what boto3 finds out. Any thread may read the properties: they hold immutable values, replaced whole.
 
     `names` are names of queues, their URLs, which are taken as they are, and prefixes such as `shop-*`. No queue's
-    slow or failing call holds up another's. Raises WrongSettingError where a name is none, or two queues have one.
+    slow or failing call holds up another's. `advice` gives sentences about a queue's attributes that are worth a
+    warning: each is logged once. Raises WrongSettingError where a name is none, or two queues have one.
     """
 
     def __init__(  # noqa: PLR0913 - by name, and with defaults
@@ -68,10 +69,12 @@ class Housekeeping:
         *,
         interval_seconds: float = 60.0,
         prefix_seconds: float = LIST_SECONDS,
+        advice: Callable[[QueueAttributes], Iterable[str]] = lambda _attributes: (),
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._interval_seconds = interval_seconds
+        self._advice = advice
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -244,6 +247,8 @@ class Housekeeping:
                     "dead_letter_queue": attributes.dead_letter_queue_arn,
                 },
             )
+            for sentence in self._advice(attributes):
+                self._tell_once(before.name, sentence, sentence)
             created = known.created_seconds if known is not None else None
             if created is not None and attributes.created_seconds not in {None, created}:
                 log.warning(

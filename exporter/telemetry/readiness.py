@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 SIGN_OF_LIFE_SECONDS = 28.0
 """A long poll lasts 20 s and is given 5 s more; without an answer after this, SQS is out of reach."""
@@ -33,6 +33,8 @@ class Status:
     """One line: "Ready.", or what stands in the way and where."""
     queues: Mapping[str, str | None] = field(default_factory=dict)
     """By queue: why nothing is counted from it, or None."""
+    gone: tuple[str, ...] = ()
+    """Queues of a prefix that are no longer consumed, which is no fault; they are not in `queues`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class QueueReadiness(_Obstacles):
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
+        self.gone = False
+        """Whether a prefix found it once and it is not to be consumed any more: deleted, or a dead-letter queue now."""
         self._monotonic = monotonic
         self._succeeded_at: float | None = None
         self._not_asked_until = float("-inf")
@@ -131,8 +135,9 @@ class QueueReadiness(_Obstacles):
 class Readiness(_Obstacles):
     """Whether the whole does its job: the loop, the ledger, and each queue.
 
-    `commit_started_at` tells when the commit under way began (monotonic seconds), None where there is none. The
-    consumer's thread writes, any thread may read.
+    `commit_started_at` tells when the commit under way began (monotonic seconds), None where there is none, and
+    `prefix_problems` why prefixes such as `shop-*` find no queues, by prefix. `notes` are sentences about what does not
+    keep it from counting. The consumer's thread writes, any thread may read.
     """
 
     def __init__(
@@ -140,10 +145,14 @@ class Readiness(_Obstacles):
         monotonic: Callable[[], float] = time.monotonic,
         *,
         commit_started_at: Callable[[], float | None] = lambda: None,
+        prefix_problems: Callable[[], Mapping[str, Exception]] = dict,
+        notes: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         super().__init__()
         self._monotonic = monotonic
         self._commit_started_at = commit_started_at
+        self._prefix_problems = prefix_problems
+        self._notes = notes
         self._iterated_at = monotonic()
         self._queues: dict[str, QueueReadiness] = {}
 
@@ -152,10 +161,6 @@ class Readiness(_Obstacles):
         queue = QueueReadiness(self._monotonic)
         self._queues = {**self._queues, name: queue}
         return queue
-
-    def remove_queue(self, name: str) -> None:
-        """End to tell of a queue."""
-        self._queues = {known: queue for known, queue in self._queues.items() if known != name}
 
     def iterated(self, now: float) -> None:
         """The loop has ended an iteration at `now` (monotonic seconds)."""
@@ -168,18 +173,22 @@ class Readiness(_Obstacles):
     def status(self) -> Status:
         """Return what there is to say now."""
         whole = self._whole()
-        queues = {name: queue.why_not() for name, queue in self._queues.items()}
+        queues = {name: queue.why_not() for name, queue in self._queues.items() if not queue.gone}
+        gone = tuple(name for name, queue in self._queues.items() if queue.gone)
         if whole is not None:
-            return Status(ready=False, sentence=whole, queues=dict.fromkeys(queues, whole))
+            return Status(ready=False, sentence=whole, queues=dict.fromkeys(queues, whole), gone=gone)
+        beside = [*(f"{prefix}: {problem}" for prefix, problem in self._prefix_problems().items()), *self._notes()]
         if not queues:
-            return Status(ready=False, sentence="no queue is found yet")
+            why = "every queue is gone" if gone else "no queue is found yet"
+            return Status(ready=False, sentence="; ".join(beside) or why, gone=gone)
         failing = [f"{name}: {why}" if len(queues) > 1 else why for name, why in queues.items() if why is not None]
-        sentence = "; ".join(failing)
-        if not failing:
-            return Status(ready=True, sentence="Ready.", queues=queues)
-        if len(failing) < len(queues):
+        ready = len(failing) < len(queues)
+        sentence = "; ".join(failing + beside)
+        if ready and failing:
             sentence = f"Ready, but {len(failing)} of {len(queues)} queues: {sentence}"
-        return Status(ready=len(failing) < len(queues), sentence=sentence, queues=queues)
+        elif ready:
+            sentence = f"Ready, but {sentence}" if beside else "Ready."
+        return Status(ready=ready, sentence=sentence, queues=queues, gone=gone)
 
     def _whole(self) -> str | None:
         """Return what keeps every queue from being counted."""

@@ -40,6 +40,8 @@ class _Client:
     close_at: float
     write_deadline: float = math.inf
     next_answer_at: float = -math.inf
+    waits: bool = False
+    """For an answer that is due but not yet there."""
     answer: bytes = b""
     """What it was sent last."""
 
@@ -77,6 +79,7 @@ class Clients:
             close_at=now + KEEP_ALIVE_SECONDS,
             write_deadline=now + ANSWER_SECONDS,
             next_answer_at=answer_at + ANSWER_INTERVAL_SECONDS,
+            waits=answer_at == now,
         )
         return answer_at - now
 
@@ -85,6 +88,7 @@ class Clients:
         client = self._clients.get(stream)
         if client is None:
             return
+        client.waits = False
         client.answer = answer
         if answer is not self._last_answer:
             self._last_answer = answer
@@ -95,8 +99,9 @@ class Clients:
         self._clients.pop(stream, None)
 
     def drop_first(self) -> bool:
-        """Close the connection that was silent for longest; False where there is none."""
-        stream = next(iter(self._clients), None)
+        """Close the connection that was silent for longest and waits for nothing; False where there is none at all."""
+        idle = (stream for stream, client in self._clients.items() if not client.waits)
+        stream = next(idle, None) or next(iter(self._clients), None)
         if stream is None:
             return False
         self._drop(stream)

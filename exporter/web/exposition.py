@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 MAX_AGE_SECONDS = 1.0
 """What is shown is never older."""
-USES_OF_TIME = 10
-"""An exposition is shown for so many times what it took to make, so that making takes at most a tenth of the time."""
+TIMES_SHOWN = 20
+"""An exposition is shown for so many times the processor time that it took, and made anew from half of that on: the
+next one is there in time, and making takes at most a tenth of the time."""
+STEP_SECONDS = 0.01
+"""Processor time after which the event loop looks at its pace and at other clients; most are made in less."""
 MAX_KEPT = 16
 """Expositions that are remembered at once, by format and names."""
 GZIP_LEVEL = 1
@@ -62,7 +65,7 @@ class Exposition:
 
 
 class _Made(NamedTuple):
-    began_at: float
+    renew_at: float
     usable_until: float
     exposition: Exposition
 
@@ -70,7 +73,7 @@ class _Made(NamedTuple):
 class Expositions:
     """Makes expositions on the event loop, in slices, each once for all who ask while it is made or soon after."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         registry: CollectorRegistry,
         *,
@@ -78,12 +81,14 @@ class Expositions:
         zero_first: ZeroFirst | None = None,
         speaking: Callable[[], bool] = lambda: True,
         monotonic: Callable[[], float] = time.monotonic,
+        cpu_seconds: Callable[[], float] = time.thread_time,
     ) -> None:
         self._registry = registry
         self._zero_first = zero_first
         self._speaking = speaking
         self._created_timestamps = created_timestamps
         self._monotonic = monotonic
+        self._cpu_seconds = cpu_seconds
         self._made: dict[Wanted, _Made] = {}
         self._making: dict[Wanted, tuple[float, asyncio.Task[Exposition]]] = {}
 
@@ -103,33 +108,44 @@ class Expositions:
         now = self._monotonic()
         made = self._made.get(wanted)
         if made is not None and now < made.usable_until:
+            if now >= made.renew_at:
+                self._begin(wanted, now)
             return made.exposition
+        return await asyncio.shield(self._begin(wanted, now))
+
+    def _begin(self, wanted: Wanted, now: float) -> asyncio.Task[Exposition]:
+        """Return the task that makes it, which may be under way already."""
         began_at, task = self._making.get(wanted, (0.0, None))
         if task is None or now - began_at >= MAX_AGE_SECONDS:
             task = asyncio.get_running_loop().create_task(self._make(wanted, now))
             self._making[wanted] = now, task
-        return await asyncio.shield(task)
+        return task
 
     async def _make(self, wanted: Wanted, began_at: float) -> Exposition:
         new_series = None if self._zero_first is None else self._zero_first.new_series(wanted.view)
         spoken = self._speaking()
+        parts, took_seconds = [], 0.0
         try:
-            parts = []
+            step_began = self._cpu_seconds()
             for part in encoded(
                 self._registry, wanted, created_timestamps=self._created_timestamps, new_series=new_series
             ):
                 parts.append(part)
-                await asyncio.sleep(0)
+                step_seconds = self._cpu_seconds() - step_began
+                if step_seconds >= STEP_SECONDS:
+                    took_seconds += step_seconds
+                    await asyncio.sleep(0)
+                    step_began = self._cpu_seconds()
+            took_seconds += self._cpu_seconds() - step_began
         finally:
             if self._making.get(wanted, (None,))[0] == began_at:
                 del self._making[wanted]
         up_to = 0 if new_series is None else new_series.up_to
         spoken = spoken or self._speaking()
         exposition = Exposition(wanted.format.content_type, b"".join(parts), up_to, spoken)
-        ended_at = self._monotonic()
-        usable = min(MAX_AGE_SECONDS, USES_OF_TIME * (ended_at - began_at))
-        self._forget(ended_at)
-        self._made[wanted] = _Made(began_at, began_at + usable, exposition)
+        shown_seconds = min(MAX_AGE_SECONDS, TIMES_SHOWN * took_seconds)
+        self._forget(self._monotonic())
+        self._made[wanted] = _Made(began_at + shown_seconds / 2, began_at + shown_seconds, exposition)
         return exposition
 
     def _forget(self, now: float) -> None:

@@ -13,8 +13,8 @@ SHARE = 0.25
 """Of one core, for as long as the rest of the process is busy: Python runs one thread of a process at a time."""
 IN_ALL = 0.9
 """Of one core, for the rest of the process and the web server together: what others leave may be taken."""
-BURST_SECONDS = 0.02
-"""Processor time at once, after a while with less than the share: several ordinary scrapes."""
+BURST_SECONDS = 0.1
+"""Processor time at once, after a while with less than the share: a scrape of 10,000 types."""
 LONGEST_REST_SECONDS = 0.05
 SMOOTHING_SECONDS = 0.1
 """Over how long the rest of the process is looked at."""

@@ -116,7 +116,7 @@ class WebServer:
         """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had."""
         if self._zero_first is not None:
             self._zero_first.begin(self._registry.collect())
-        self._sockets = _listen(self._host, self._port)
+        self._sockets = listen(self._host, self._port)
         # Tornado writes a line, at times a traceback, for much that a stranger sends; what fails here is logged here.
         logging.getLogger("tornado").setLevel(logging.CRITICAL)
         self._thread.start()
@@ -215,8 +215,8 @@ def _is_every_address(host: str) -> bool:
     return address.version == 6 and address.is_unspecified  # noqa: PLR2004 - its name
 
 
-def _listen(host: str, port: int) -> list[socket.socket]:
-    """Bind in the caller's thread, so that a wrong address ends the start with a sentence."""
+def listen(host: str, port: int) -> list[socket.socket]:
+    """Bind to the address, in the caller's thread, so that a wrong one ends the start. Raises WrongSettingError."""
     sockets: list[socket.socket] = []
     try:
         for family, kind, protocol, _, address in sorted(

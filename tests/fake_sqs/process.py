@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from types import TracebackType
 
 POLL_SECONDS = 0.02
+WAIT_SECONDS = 60.0
 STOP_SECONDS = 5.0
 REGION = "us-east-1"
 
@@ -226,7 +227,7 @@ class FakeSqs:
         """Return what became of each message, in the order they were sent. For small tests."""
         return [Message(**fields) for fields in self._do("messages")]
 
-    def wait_until(self, condition: Callable[[Account], bool], timeout_seconds: float = 10.0) -> Account:
+    def wait_until(self, condition: Callable[[Account], bool], timeout_seconds: float = WAIT_SECONDS) -> Account:
         """Return the first account that meets the condition; raises TimeoutError, with the last one, if none does."""
         deadline = time.monotonic() + timeout_seconds
         while not condition(account := self.account()):

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import http.server
 import itertools
 import json
 import re
 import runpy
 import subprocess
+import threading
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from programs import path_of
+from prometheus_server import prometheus
 
 from exporter.settings.sources import read_settings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports what Python has deprecated
     import kubernetes_validate
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 ROOT = Path(__file__).parents[2]
 CHART = ROOT / "charts" / "sqs-event-exporter"
@@ -220,3 +227,51 @@ def test_every_value_of_the_templates_is_described() -> None:
     }
     undescribed = [name for name in used if not any(f"`{name[:end]}" in described for end in range(len(name), 2, -1))]
     assert undescribed == []
+
+
+@contextmanager
+def showing(text: str) -> Iterator[int]:
+    """Serve one exposition on a port of its own."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+
+
+def test_a_pod_that_is_replaced_leaves_the_business_series_as_they_are(helm: str, tmp_path: Path) -> None:
+    """A real Prometheus with the PodMonitor's relabelling, its targets labelled as prometheus-operator labels them."""
+    monitor = of_kind(render(helm, "queue=orders", "podMonitor.enabled=true"), "PodMonitor")
+    rules = monitor["spec"]["podMetricsEndpoints"][0]["metricRelabelings"]
+    snake = {"sourceLabels": "source_labels", "targetLabel": "target_label"}
+    text = 'sqs_events_total{{ledger="shop",queue="orders",type="purchase"}} {}\nprocess_start_time_seconds 1\n'
+    with showing(text.format(5)) as before, showing(text.format(7)) as after:
+        pods = {f"127.0.0.1:{port}": name for port, name in ((before, "shop-0"), (after, "shop-1"))}
+        scrape_config = {
+            "job_name": "shop/shop",
+            "metric_relabel_configs": [{snake.get(key, key): value for key, value in rule.items()} for rule in rules],
+            "static_configs": [
+                {
+                    "targets": [address],
+                    "labels": {"namespace": "shop", "pod": pod, "node": f"node of {pod}", "container": "exporter"},
+                }
+                for address, pod in pods.items()
+            ],
+        }
+        with prometheus(tmp_path, scrape_config=scrape_config) as server:
+            server.wait_until("count(process_start_time_seconds{pod=~'shop-.'})", 2)
+            server.wait_until("count(count by (pod, node, instance) (sqs_events_total))", 1)
+            assert server.query("count by (pod) (sqs_events_total)").keys() == {"{}"}
+            assert server.query("count by (instance) (sqs_events_total)").keys() == {"shop"}

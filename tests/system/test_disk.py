@@ -310,7 +310,7 @@ def test_a_second_exporter_takes_over_when_the_first_ends_in_time(tmp_path: Path
         assert second.scrape().agrees_with(account)
 
 
-def wait_until_open(exporter: ExporterProcess, path: Path, timeout_seconds: float = 20) -> None:
+def wait_until_open(exporter: ExporterProcess, path: Path | str, timeout_seconds: float = 20) -> None:
     """Wait until the process has the file open."""
     deadline = time.monotonic() + timeout_seconds
     while time.monotonic() < deadline:

@@ -157,6 +157,21 @@ def test_who_takes_no_answer_for_longest_makes_room(monkeypatch: pytest.MonkeyPa
     assert len(clients) == 4
 
 
+def test_who_waits_for_an_answer_is_not_the_one_to_go() -> None:
+    """At the limit newcomers take the place of those who were answered, or who ask nothing."""
+    clients = Clients(2)
+    scraper: Any = FakeStream(deaf=False)
+    clients.on_connect(scraper)
+    clients.on_request(scraper)
+    newcomers = [FakeStream(deaf=False) for _ in range(3)]
+    for newcomer in newcomers:
+        clients.on_connect(newcomer)  # type: ignore[arg-type]
+    assert [scraper.closed, *(newcomer.closed for newcomer in newcomers)] == [False, True, True, False]
+    clients.on_answer(scraper, b"x")
+    clients.on_connect(FakeStream(deaf=False))  # type: ignore[arg-type]
+    assert scraper.closed
+
+
 def test_an_answer_waits_where_the_last_on_its_connection_was_just_now() -> None:
     """The first comes at once, as does any that is asked for now and then."""
     now = [0.0]

@@ -16,6 +16,7 @@ import pytest
 from certificates import Authority
 from exporter_process import PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
+from test_web import has_ipv6
 
 PASSWORD = "right"  # noqa: S105 - of a test
 LISTENING_STATE = "0A"
@@ -56,14 +57,30 @@ def test_without_being_told_it_listens_on_loopback_alone_and_says_so(tmp_path: P
                 process.kill()
 
 
-def test_told_to_it_listens_on_every_address_and_says_so(tmp_path: Path) -> None:
-    """An address without a host is a decision, and the first line of the log shows it."""
-    with (
-        FakeSqs() as sqs,
-        ExporterProcess(sqs.environment, tmp_path / "ledger.db", "--web.listen-address", ":0") as exporter,
-    ):
-        assert listening_addresses(exporter.pid) & {"00000000", "0" * 32}
-        assert "127.0.0.1" not in exporter.log[0]["listening"]
+@pytest.mark.parametrize("address", [":0", "[::]:0"])
+def test_told_to_it_listens_on_every_address_and_says_so(tmp_path: Path, address: str) -> None:
+    """An address without a host, or with IPv6's word for all of them, is a decision, and the log's first line shows it.
+
+    As in Go, both mean both families.
+    """
+    arguments = ["--queue", "events", "--ledger.path", str(tmp_path / "ledger.db"), "--web.listen-address", address]
+    with FakeSqs() as sqs:
+        process = subprocess.Popen(
+            [PROGRAM, "run", *arguments],
+            env={"PATH": os.environ["PATH"], **sqs.environment},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        with process:
+            assert process.stderr is not None
+            try:
+                said = next(line for line in process.stderr if "listening" in line)
+                assert "http://localhost:" in said
+                assert "00000000" in listening_addresses(process.pid)
+                if has_ipv6():
+                    assert "0" * 32 in listening_addresses(process.pid)
+            finally:
+                process.kill()
 
 
 def ask(exporter: ExporterProcess, context: ssl.SSLContext, path: str, user: str | None = None) -> tuple[int, str]:

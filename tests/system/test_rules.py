@@ -15,6 +15,9 @@ import yaml
 from dashboard_queries import DASHBOARD, ROOT
 from programs import path_of
 
+from exporter.ledger import ERROR_REASONS as LEDGER_REASONS
+from exporter.sqs import REASONS as SQS_REASONS
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -141,6 +144,14 @@ def test_every_section_of_the_runbook_that_names_an_alert_has_one() -> None:
     """No section outlives its alert."""
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     assert sorted(re.findall(r"^## (SqsExporter\w+)$", runbook, re.MULTILINE)) == sorted(NAMES)
+
+
+def test_every_reason_that_readiness_or_the_ledger_gives_is_in_the_runbook() -> None:
+    """Whoever reads a reason on /-/ready, in the log or in a label finds what to do."""
+    runbook = (ROOT / "docs" / "runbook.md").read_text()
+    explained = set(re.findall(r"`(\w+)`|\((\w+)\)`", runbook))
+    words = {word for pair in explained for word in pair}
+    assert {*SQS_REASONS, *LEDGER_REASONS} <= words
 
 
 def test_no_rule_names_a_job() -> None:

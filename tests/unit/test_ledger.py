@@ -419,6 +419,19 @@ def test_no_second_makes_an_id_two_seconds_older(open_ledger: Opened) -> None:
     assert ledger.snapshot.messages == 20
 
 
+def test_a_receive_that_tells_of_seconds_that_have_passed_makes_no_id_older(open_ledger: Opened) -> None:
+    """An answer may come in the middle of many iterations, and speak for all of them: those seconds count once."""
+    ledger = open_ledger(max_ids=20)
+    remember_and_settle(ledger, 20)
+    for _ in range(29):
+        for _ in range(4):
+            open_ledger.clock.monotonic += 0.5
+            assert ledger.capacity == 0
+        ledger.advance(2)
+    ledger.flush()
+    assert ledger.snapshot.messages == 20
+
+
 def test_a_process_that_is_stopped_makes_no_id_older(open_ledger: Opened) -> None:
     """What came back while it was stopped was not seen: of an hour in one piece two seconds count."""
     ledger = open_ledger(max_ids=20)

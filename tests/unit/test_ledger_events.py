@@ -144,8 +144,8 @@ def test_the_window_of_events_may_be_longer(open_ledger: Opened) -> None:
 
 def test_event_ids_count_as_ids(open_ledger: Opened) -> None:
     """Each message takes two of `max_ids`, and settled events make room like settled messages."""
-    ledger = open_ledger(max_ids=40)
-    ledger.advance(100)
+    now = [0.0]
+    ledger = open_ledger(max_ids=40, monotonic=lambda: now[0])
     assert ledger.capacity == 20
     deliveries = [message(str(number)) for number in range(20)]
     ledger.record(deliveries, {})
@@ -153,8 +153,8 @@ def test_event_ids_count_as_ids(open_ledger: Opened) -> None:
     assert "--ledger.max-ids 40" in str(ledger.limited)
     ledger.settle(delivery.message_id for delivery in deliveries)
     ledger.flush()
-    for _ in range(3):
-        ledger.advance(61)
+    for _ in range(62):
+        now[0] += 1
         ledger.flush()
     assert ledger.capacity == 20
     assert ledger.snapshot.forgotten_early >= 10
@@ -333,6 +333,27 @@ def test_a_type_is_forgotten_within_the_account(open_ledger: Opened) -> None:
     assert (snapshot.counted, snapshot.events_forgotten, snapshot.received) == (1, 2, 3)
     assert ledger.record([first, message(None, "", name="typo")], {}) == [False, True]
     assert ledger.snapshot.types["typo"].count == 1
+
+
+def test_a_copy_begins_anew_under_another_name(open_ledger: Opened) -> None:
+    """Its counts and ids stay, its identity and name are others: no series of it is one that was there before."""
+    ledger = open_ledger(label_names=("country",))
+    first = message(None, "de")
+    ledger.record([first, message(None, "")], {})
+    before = ledger.snapshot
+    open_ledger.close()
+    with changing(str(open_ledger.path)) as stopped:
+        assert {(one.type, one.labels.get("country")): one.totals.count for one in stopped.series("orders")} == {
+            ("purchase", "de"): 1,
+            ("purchase", None): 1,
+            (OTHER, None): 0,
+        }
+        stopped.rename("shop")
+    ledger = open_ledger(label_names=("country",))
+    assert ledger.ledger.name == ledger.snapshot.ledger == "shop"
+    assert ledger.snapshot.instance_id != before.instance_id
+    assert ledger.snapshot.series == before.series
+    assert ledger.record([first], {}) == [False]
 
 
 def test_rows_are_bound_to_another_queue_on_purpose(open_ledger: Opened) -> None:

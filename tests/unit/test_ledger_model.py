@@ -148,6 +148,8 @@ class ModelQueue:
         self.uncounted: dict[str, int] = {}
         self.clock = 0.0
         self.paused = 0.0
+        self.age = 0.0
+        self.ahead = 0.0
         self.passed_at = 0.0
         self.advanced = 0.0
         self.young: list[tuple[float, int]] = []
@@ -178,9 +180,16 @@ class ModelQueue:
     def pass_time(self, monotonic: float) -> None:
         """Where there was little room ids age without receives, too, at most 2 s a step; no second counts twice."""
         if self.spread:
-            self.paused += max(0.0, min(monotonic - self.passed_at, 2.0) - self.advanced)
+            elapsed = min(monotonic - self.passed_at, 2.0)
+            self.age += elapsed
+            self.ahead = min(self.ahead + elapsed, 25.0)
+        else:
+            counted = min(self.advanced, self.ahead)
+            self.age += self.advanced - counted
+            self.ahead -= counted
         self.passed_at, self.advanced = monotonic, 0.0
-        now = self.clock + self.paused
+        self.paused = self.age - self.clock
+        now = self.age
         self.young = [(at, taken) for at, taken in self.young if at + 0.25 > now - 2 * VISIBILITY_SECONDS]
         unsettled = len(self.disk.unsettled) - len(self.pending)
         young = sum(taken for _, taken in self.young)
@@ -364,6 +373,7 @@ class ModelQueue:
         """Lose what was not committed."""
         self.pending, self.pending_links, self.uncounted = set(), {}, {}
         self.clock, self.paused = self.disk.clock, self.disk.paused
+        self.age, self.ahead = self.clock + self.paused, 0.0
         self.passed_at, self.advanced = monotonic, 0.0
         self.rebuild()
 

@@ -13,6 +13,7 @@ from exporter.telemetry.readiness import (
     STUCK_SECONDS,
     QueueReadiness,
     Readiness,
+    Status,
 )
 
 
@@ -160,6 +161,46 @@ def test_a_loop_that_stands_still_is_named_and_sqs_is_not_blamed(clock: Clock) -
     assert readiness.healthy()
 
 
+def test_what_keeps_nothing_from_being_counted_is_said_beside(clock: Clock) -> None:
+    """A reader of stderr who does not read costs log lines, no counts: it is ready, and says so."""
+    readiness = Readiness(clock, notes=lambda: ["nobody has read stderr for 9 s"])
+    queue = readiness.add_queue("orders")
+    queue.receive_succeeded(clock.now)
+    assert readiness.status().ready
+    assert readiness.status().sentence == "Ready, but nobody has read stderr for 9 s"
+    queue.set("queue", "It does not exist.")
+    assert readiness.status().sentence == "It does not exist.; nobody has read stderr for 9 s"
+
+
 def test_without_any_queue_it_is_not_ready(clock: Clock) -> None:
     """A prefix under which nothing is found counts nothing."""
     assert Readiness(clock).status().sentence == "no queue is found yet"
+
+
+def test_a_queue_that_is_gone_is_no_fault(clock: Clock) -> None:
+    """Whoever deletes a queue of a prefix means to: the others are ready, and it is told apart from them."""
+    readiness = Readiness(clock)
+    for name in ("shop-a", "shop-b"):
+        readiness.add_queue(name).receive_succeeded(clock.now)
+    gone = readiness.add_queue("shop-c")
+    gone.gone = True
+    assert readiness.status() == Status(
+        ready=True, sentence="Ready.", queues={"shop-a": None, "shop-b": None}, gone=("shop-c",)
+    )
+
+
+def test_when_every_queue_is_gone_it_is_not_ready(clock: Clock) -> None:
+    """Nothing is counted any more."""
+    readiness = Readiness(clock)
+    readiness.add_queue("shop-a").gone = True
+    assert readiness.status() == Status(ready=False, sentence="every queue is gone", gone=("shop-a",))
+
+
+def test_why_a_prefix_finds_nothing_is_said(clock: Clock) -> None:
+    """Alone it is not ready, beside a queue that works it is, and says so in either case."""
+    readiness = Readiness(clock, prefix_problems=lambda: {"shop-*": ValueError("grant sqs:ListQueues")})
+    assert readiness.status() == Status(ready=False, sentence="shop-*: grant sqs:ListQueues")
+    readiness.add_queue("orders").receive_succeeded(clock.now)
+    assert readiness.status() == Status(
+        ready=True, sentence="Ready, but shop-*: grant sqs:ListQueues", queues={"orders": None}
+    )

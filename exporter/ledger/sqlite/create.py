@@ -43,9 +43,10 @@ def create(path: str, name: str | None, now: float) -> bool:
         raise failure(path, "corrupt", "it is missing, but its write-ahead log is there")
     handle, draft = tempfile.mkstemp(prefix=f".{Path(path).name}.", suffix=".new", dir=Path(path).parent)
     try:
-        _lay_out(draft, name, now)
+        instance_id = new_instance_id()
+        lay_out(draft, Identity(instance_id, name or name_of(instance_id), now))
         os.fsync(handle)
-        return _publish(draft, path)
+        return publish(draft, path)
     finally:
         os.close(handle)
         Path(draft).unlink(missing_ok=True)
@@ -60,8 +61,8 @@ def sync_directory(path: str) -> None:
         os.close(directory)
 
 
-def _lay_out(draft: str, name: str | None, now: float) -> None:
-    instance_id = new_instance_id()
+def lay_out(draft: str, identity: Identity) -> None:
+    """Write an empty ledger into a file that is empty."""
     with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode=OFF")
         connection.execute("PRAGMA synchronous=OFF")
@@ -70,10 +71,11 @@ def _lay_out(draft: str, name: str | None, now: float) -> None:
         connection.execute(f"PRAGMA user_version={VERSION}")
         for statement in TABLES.values():
             connection.execute(statement)
-        write_identity(connection, Identity(instance_id, name or name_of(instance_id), now))
+        write_identity(connection, identity)
 
 
-def _publish(draft: str, path: str) -> bool:
+def publish(draft: str, path: str) -> bool:
+    """Let a file appear at `path`, whole; False where there is one already."""
     try:
         os.link(draft, path)  # unlike a rename it never replaces the ledger of a process that was quicker
     except FileExistsError:

@@ -132,8 +132,6 @@ class EventMemory:
 
     def remember(self, row: EventRow) -> None:
         """Take in a row that was committed."""
-        if not row.bytes_of_ids:
-            return
         self._index.renew([event_id for _, event_id in _pair.iter_unpack(row.settled + row.links)], row.seq)
         self._links.update(
             (message_id, _Link(event_id, row.clock_seconds, row.seq))
@@ -210,9 +208,7 @@ class EventMemory:
 
 
 def append(connection: sqlite3.Connection, row: EventRow) -> int:
-    """Write a row, unless it says nothing; returns its checksum, or 0."""
-    if not row.bytes_of_ids:
-        return 0
+    """Write a row; returns its checksum."""
     checksum = row.checksum()
     connection.execute("INSERT INTO event_ids VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", (*row, checksum))
     return checksum

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from exporter.errors import LedgerError
 from exporter.ledger import Completed, QueueIdentity, Snapshot
 from exporter.ledger.series import Caps
+from exporter.ledger.sqlite.copy import Backup
 from exporter.ledger.sqlite.create import create, exists
 from exporter.ledger.sqlite.file import LedgerFile, open_file
 from exporter.ledger.sqlite.mark import Mark
@@ -90,6 +91,7 @@ class SqliteLedger:
         self.commit_started_at: float | None = None
         """See `Ledger.commit_started_at`: a commit ends within `submit`."""
         self._closed = False
+        self._backup: Backup | None = None
         file = self._open()
         self._file: LedgerFile | None = file
         self._instance_id, self.name, _ = file.identity
@@ -165,6 +167,16 @@ class SqliteLedger:
             self._reopen()
         except LedgerError as error:
             self.problem = error
+
+    def back_up(self, ended: Callable[[str, LedgerError | None], None]) -> bool:
+        """Begin to write `<path>.backup` beside the work; False where one is being written, or the ledger is not open.
+
+        `ended` is told on another thread where it is, or why there is none.
+        """
+        if self._file is None or self.problem is not None or (self._backup is not None and self._backup.running):
+            return False
+        self._backup = Backup(self._file.database.connection, f"{self._path}.backup", ended)
+        return True
 
     def close(self) -> None:
         """See `Ledger.close`. Raises LedgerError where what waits can't be written."""
@@ -291,6 +303,8 @@ class SqliteLedger:
 
     def _disconnect(self) -> None:
         self._mark.close()
+        if self._backup is not None:
+            self._backup.stop()
         if self._file is not None:
             self._file.database.close()
             self._file = None

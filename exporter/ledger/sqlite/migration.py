@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sqlite3
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.ledger import OTHER, SeriesTotals, failpoint
 from exporter.ledger.series import OTHER_LABELS, WITHOUT_LABELS
-from exporter.ledger.sqlite.create import name_of, sync_directory
+from exporter.ledger.sqlite.copy import copy_to
+from exporter.ledger.sqlite.create import name_of
 from exporter.ledger.sqlite.memory import read_rows
 from exporter.ledger.sqlite.queue_row import Identity, QueueRow, write_identity, write_queue
 from exporter.ledger.sqlite.schema import TABLES, VERSION, row_checksum
@@ -44,7 +43,7 @@ def migrate(connection: sqlite3.Connection, path: str, name: str | None) -> None
 
     `name` is what it is to be called. Raises ValueError where a row is damaged; then nothing has changed.
     """
-    _copy(connection, f"{path}.v1")
+    copy_to(connection, f"{path}.v1")
     connection.execute("BEGIN IMMEDIATE")
     try:
         _convert(connection, name)
@@ -56,27 +55,6 @@ def migrate(connection: sqlite3.Connection, path: str, name: str | None) -> None
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
         raise
-
-
-def _copy(connection: sqlite3.Connection, path: str) -> None:
-    # Not by reading the file: closing it would give up SQLite's locks, https://www.sqlite.org/howtocorrupt.html (2.2).
-    draft = f"{path}.new"
-    Path(draft).unlink(missing_ok=True)
-    try:
-        with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as copied:
-            copied.execute("PRAGMA synchronous=OFF")
-            connection.backup(copied)
-        descriptor = os.open(draft, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-        Path(draft).replace(path)
-    except BaseException:
-        for suffix in ("", "-journal", "-wal", "-shm"):
-            Path(f"{draft}{suffix}").unlink(missing_ok=True)
-        raise
-    sync_directory(path)
 
 
 def _convert(connection: sqlite3.Connection, name: str | None) -> None:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_RETENTION_SECONDS = 14 * 24 * 3600
 LONGEST_STEP_SECONDS = 2.0
+LONGEST_RECEIVE_SECONDS = 25.0
+"""A long poll, and what it is given beyond its wait."""
 
 
 class Queue:
@@ -32,7 +34,7 @@ class Queue:
         self._room = room
         self._monotonic = monotonic
         self._clock_seconds = state.queue.clock_seconds
-        self._paused_seconds = state.queue.paused_seconds
+        self._age_seconds = state.queue.clock_seconds + state.queue.paused_seconds
         self._settled: list[bytes] = []
         self._settled_links: list[Pair] = []
         self._event_ids = False
@@ -40,10 +42,13 @@ class Queue:
         """Up to when time was let pass, monotonic."""
         self._advanced_seconds = 0.0
         """By how much the clock advanced since."""
+        self._ahead_seconds = 0.0
+        """How much of what the clock will advance by has been counted, at most, while receives were slowed down."""
 
     def go_on_from(self, before: Queue) -> None:
         """Take over what only memory holds, after the rows were read again; settled is what `before` did not write."""
-        self._clock_seconds, self._paused_seconds = before._clock_seconds, before._paused_seconds
+        self._clock_seconds, self._age_seconds = before._clock_seconds, before._age_seconds
+        self._ahead_seconds = before._ahead_seconds
         self._passed_at, self._advanced_seconds = before._passed_at, before._advanced_seconds
         self.uncounted = before.uncounted
         self._event_ids, self.limits = before._event_ids, before.limits
@@ -65,6 +70,7 @@ class Queue:
 
     def limited(self) -> str | None:
         """See `Ledger.limited`."""
+        self.let_time_pass()
         if self.limits is None or not self._room.short:
             return None
         max_ids, protected_seconds = self.limits.max_ids, self.limits.protected_seconds
@@ -95,10 +101,10 @@ class Queue:
     def now(self, wall: float) -> Moment:
         """Return the time of a commit."""
         self.let_time_pass()
-        return Moment(self._clock_seconds, self._paused_seconds, wall)
+        return Moment(self._clock_seconds, self._age_seconds - self._clock_seconds, wall)
 
     def let_time_pass(self) -> None:
-        """Where receives are slowed down, let ids grow older in the time without receives, too.
+        """Let ids grow older: as the queue's clock goes, or where receives are slowed down, as time does.
 
         A step that is longer than the loop's own means that the process was stopped: it saw nothing that came back.
         """
@@ -107,9 +113,15 @@ class Queue:
         now = self._monotonic()
         if self._room.spread:
             elapsed_seconds = min(now - self._passed_at, LONGEST_STEP_SECONDS)
-            self._paused_seconds += max(0.0, elapsed_seconds - self._advanced_seconds)
+            self._age_seconds += elapsed_seconds
+            self._ahead_seconds = min(self._ahead_seconds + elapsed_seconds, LONGEST_RECEIVE_SECONDS)
+        else:
+            # A receive that was open meanwhile tells of seconds that have been counted.
+            counted_seconds = min(self._advanced_seconds, self._ahead_seconds)
+            self._age_seconds += self._advanced_seconds - counted_seconds
+            self._ahead_seconds -= counted_seconds
         self._passed_at, self._advanced_seconds = now, 0.0
-        self._room.pass_time(self._clock_seconds + self._paused_seconds, self.state.ids, self.state.memory.unsettled)
+        self._room.pass_time(self._age_seconds, self.state.ids, self.state.memory.unsettled)
 
     def waits(self) -> bool:
         """Whether there is something that the next commit should write."""

@@ -15,7 +15,7 @@ PRUNE_AT_LEAST = 2_000
 
 
 class Moment(NamedTuple):
-    """A time: on the queue's own clock, in the seconds in which it stood still for want of room, and Unix time."""
+    """A time: on the queue's own clock, by how much ids are older than that, and Unix time."""
 
     clock_seconds: float
     paused_seconds: float

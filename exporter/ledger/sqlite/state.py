@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.ledger import OVERFLOW_LIMITS, SeriesTotals, Snapshot, together
-from exporter.ledger.series import Admission, Caps, Key
+from exporter.ledger.series import Admission, Caps, Key, decode_labels
 from exporter.ledger.sqlite import event_memory, memory
 from exporter.ledger.sqlite.event_memory import EventMemory, EventRow, Pair, PrunedEvents, pack_links, pack_pairs
 from exporter.ledger.sqlite.memory import Memory, Pruned, Row, pack_carried
@@ -17,7 +17,7 @@ from exporter.ledger.totals import Added, add, new_series, plus
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from exporter.events.event import Event
     from exporter.ledger.room import Room
@@ -54,7 +54,7 @@ class Written(NamedTuple):
     row: Row
     ids: Sequence[bytes]
     pruned: Pruned
-    event_row: EventRow
+    event_row: EventRow | None
     pruned_events: PrunedEvents
     added: Added
     counts: Mapping[str, Mapping[str, int]]
@@ -64,7 +64,7 @@ class Written(NamedTuple):
     @property
     def pages(self) -> int:
         """About how many pages it added to the write-ahead log, rather too many than too few."""
-        bytes_of_ids = self.row.bytes_of_ids + self.event_row.bytes_of_ids
+        bytes_of_ids = self.row.bytes_of_ids + (self.event_row.bytes_of_ids if self.event_row else 0)
         rows = len(self.pruned.seqs) + len(self.pruned_events.seqs)
         return 5 + len(self.own) // 32 + bytes_of_ids // 2048 + rows
 
@@ -86,6 +86,7 @@ class State:
         self._stored: dict[Key, Stored] = {}
         self._parts: dict[Key, list[tuple[Stored, SeriesTotals]]] = {}
         self._counts: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
+        self._counts[OVERFLOWED] = dict.fromkeys(OVERFLOW_LIMITS, 0)
         self._admission = Admission(caps)
         self.snapshot = self._snapshot()
 
@@ -152,15 +153,18 @@ class State:
             b"".join(change.renewed),
             pack_carried(pruned.carried),
         )
-        event_row = EventRow(
-            seq,
-            queue.id,
-            *now,
-            pack_pairs(change.settled_links),
-            pack_pairs(change.links.items()),
-            pack_links(pruned_events.carried),
-        )
-        checksums = memory.append(connection, row) + event_memory.append(connection, event_row)
+        checksums = memory.append(connection, row)
+        event_row = None
+        if change.links or change.settled_links or pruned_events.carried:
+            event_row = EventRow(
+                seq,
+                queue.id,
+                *now,
+                pack_pairs(change.settled_links),
+                pack_pairs(change.links.items()),
+                pack_links(pruned_events.carried),
+            )
+            checksums += event_memory.append(connection, event_row)
         after = QueueRow(
             id=queue.id,
             name=queue.name,
@@ -189,7 +193,8 @@ class State:
         self.memory.forget(written.pruned)
         self.memory.remember(written.row, written.ids)
         self.events.forget(written.pruned_events)
-        self.events.remember(written.event_row)
+        if written.event_row is not None:
+            self.events.remember(written.event_row)
         for key in self._exact.keys() & written.own.keys():
             self._exact[key] = written.own[key]
         self._series = {**self._series, **written.added.series}
@@ -198,6 +203,12 @@ class State:
         self._admission = written.added.admission
         self.queue = written.queue
         self.snapshot = self._snapshot()
+
+    def stored_series(self, connection: sqlite3.Connection) -> Iterator[tuple[str, Mapping[str, str], SeriesTotals]]:
+        """Read all series by the labels that they are stored with."""
+        for columns in connection.execute("SELECT * FROM series WHERE queue_id = ?", (self.queue.id,)):
+            (type_, labels), totals = self._rows.read_series(columns)
+            yield type_, decode_labels(labels), totals
 
     def rebind(self, connection: sqlite3.Connection, arn: str) -> None:
         """Write that the rows belong to the queue of another ARN."""
@@ -268,7 +279,7 @@ class State:
             released=MappingProxyType(self._counts[RELEASED]),
             timestamps_unreadable=queue.timestamps_unreadable,
             forgotten_early=queue.forgotten_early,
-            overflowed=MappingProxyType({cap: self._counts[OVERFLOWED].get(cap, 0) for cap in OVERFLOW_LIMITS}),
+            overflowed=MappingProxyType(self._counts[OVERFLOWED]),
             without_event_id=queue.without_event_id,
             events_forgotten=queue.events_forgotten,
             messages=self.ids,

@@ -12,19 +12,38 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.errors import LedgerError
 from exporter.ledger.series import Caps
-from exporter.ledger.sqlite.create import exists
+from exporter.ledger.sqlite.copy import copy_to
+from exporter.ledger.sqlite.create import exists, name_of, new_instance_id
 from exporter.ledger.sqlite.database import in_use
 from exporter.ledger.sqlite.file import LedgerFile, open_file
 from exporter.ledger.sqlite.mark import SUFFIX, Mark
+from exporter.ledger.sqlite.queue_row import Identity, write_identity
 from exporter.ledger.sqlite.schema import failure, failures_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from exporter.ledger import Snapshot
+    from exporter.ledger import SeriesTotals, Snapshot
     from exporter.ledger.sqlite.state import State
 
 _ALL_IDS = 2**62
+_ORDER = {
+    "queues": "id",
+    "series": "queue_id, type, labels",
+    "reasons": "queue_id, kind, reason",
+    "commits": "seq",
+    "event_ids": "seq",
+}
+"""The tables below the ledger's own row, and in which order their rows are read."""
+
+
+class StoredSeries(NamedTuple):
+    """The totals of one type under one set of labels."""
+
+    type: str
+    labels: Mapping[str, str]
+    """Those that are not empty, by name; the name "" stands for all, where they are `__other__`."""
+    totals: SeriesTotals
 
 
 class RememberedMessage(NamedTuple):
@@ -59,6 +78,10 @@ class StoppedLedger:
         """What was committed, by queue."""
         return {name: queue.state.snapshot for name, queue in self._file.queues.items()}
 
+    def series(self, queue: str) -> Iterator[StoredSeries]:
+        """Yield all that was counted, with the labels it was counted under, whatever labels are configured today."""
+        return (StoredSeries(*found) for found in self._state(queue).stored_series(self._file.database.connection))
+
     def messages(self, queue: str) -> Iterator[RememberedMessage]:
         """Yield the ids of messages that are remembered."""
         return (RememberedMessage(*found) for found in self._state(queue).memory.all())
@@ -70,6 +93,44 @@ class StoppedLedger:
     def links(self, queue: str) -> Iterator[RememberedEvent]:
         """Yield the unsettled messages that hold an event of those."""
         return (RememberedEvent(*found) for found in self._state(queue).events.links())
+
+    @property
+    def identity(self) -> Identity:
+        """Its own row: instance id, name, and when it was made."""
+        return self._file.identity
+
+    def rows(self) -> Iterator[tuple[str, tuple[object, ...]]]:
+        """Yield all rows below the ledger's own, each with the name of its table."""
+        for table, order in _ORDER.items():
+            columns = self._file.database.connection.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - fixed
+            yield from ((table, row) for row in columns)
+
+    def check(self) -> None:
+        """Look through the whole file, and add up the account of each queue. Raises LedgerError."""
+        with failures_of(self._path):
+            found = self._file.database.connection.execute("PRAGMA integrity_check(1)").fetchall()
+        if found != [("ok",)]:
+            raise failure(self._path, "corrupt", str(found[0][0]).splitlines()[-1])
+        for name, snapshot in self.snapshots.items():
+            of_reasons = sum(snapshot.rejected.values()) + sum(snapshot.released.values())
+            accounted = snapshot.counted + snapshot.events_forgotten + snapshot.duplicate + of_reasons
+            if snapshot.received != accounted:
+                detail = f"queue {name} has received {snapshot.received}, but accounts for {accounted}"
+                raise failure(self._path, "corrupt", detail)
+
+    def rename(self, name: str | None) -> str:
+        """Make it another ledger, with a name that is given or random; returns that."""
+        instance_id = new_instance_id()
+        identity = self.identity._replace(instance_id=instance_id, name=name or name_of(instance_id))
+        with self._file.database.transaction() as connection:
+            write_identity(connection, identity)
+        self._file.identity = identity
+        return identity.name
+
+    def copy_to(self, path: str) -> None:
+        """Write all of it to a file, which is replaced whole. Raises LedgerError."""
+        with failures_of(path):
+            copy_to(self._file.database.connection, path)
 
     def rebind(self, queue: str, arn: str) -> None:
         """Tie a queue's rows to another ARN: what was counted and remembered stays."""

@@ -48,8 +48,8 @@ class TotalRows:
         if series:
             rows = [_series_row(self._queue_id, stored, totals) for stored, totals in series.items()]
             connection.executemany("REPLACE INTO series VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
-            for row in rows:
-                self._note((row[1], row[2]), row[-1])
+            for stored, row in zip(series, rows, strict=True):
+                self._note(stored, row[-1])
 
     def write_reasons(self, connection: sqlite3.Connection, kind: str, counts: Mapping[str, int]) -> None:
         """Write changed counts by reason."""
@@ -102,7 +102,7 @@ class TotalRows:
         return sum(self._checksums.values())
 
     def _note(self, key: tuple[str, str], checksum: int) -> None:
-        self.change += checksum - self._written.get(key, self._checksums.get(key, 0))
+        self.change += checksum - self._checksums.get(key, 0)
         self._written[key] = checksum
 
 

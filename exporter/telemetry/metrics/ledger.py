@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
 
 from exporter.events.event import NANO
 from exporter.events.event import REASONS as REJECTED_REASONS
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
     from prometheus_client import Metric
     from prometheus_client.core import CounterMetricFamily
 
-    from exporter.ledger import Snapshot
+    from exporter.ledger import SeriesTotals, Snapshot
     from exporter.sqs import QueueAttributes, QueueDepth
+    from exporter.telemetry.metrics.names import Name
 
 QUEUE_STATES = ("visible", "in_flight", "delayed")
 
@@ -75,24 +77,34 @@ class LedgerCollector(Collector):
         yield from _depths(ledger, self._depths())
         yield from _queues(ledger, self._attributes())
 
-    def _counted(self, snapshots: Mapping[str, Snapshot]) -> tuple[Metric, ...]:
-        events, values, negatives, last_occurred = (
-            counter(names.EVENTS, self._label_names),
-            counter(names.VALUES, self._label_names),
-            counter(names.NEGATIVES, self._label_names),
-            gauge(names.LAST_OCCURRED),
-        )
+    def _counted(self, snapshots: Mapping[str, Snapshot]) -> Iterable[Metric]:
+        """Give one family after the other: with 10,000 types each takes some milliseconds, all together too many."""
+        yield self._series(names.EVENTS, snapshots, lambda totals: totals.count)
+        yield self._series(names.VALUES, snapshots, lambda totals: totals.value_nano / NANO)
+        yield self._series(names.NEGATIVES, snapshots, lambda totals: totals.negative_nano / NANO)
+        last_occurred = gauge(names.LAST_OCCURRED)
+        for snapshot in snapshots.values():
+            for event_type, totals in snapshot.types.items():
+                if totals.last_occurred_seconds is not None:
+                    labels = (snapshot.ledger, snapshot.queue_name, event_type)
+                    last_occurred.add_metric(labels, totals.last_occurred_seconds)
+        yield last_occurred
+
+    def _series(
+        self, name: Name, snapshots: Mapping[str, Snapshot], value: Callable[[SeriesTotals], float]
+    ) -> CounterMetricFamily:
+        """Return a counter with a value for each series, as `add_metric` would make it in three times the time."""
+        family = counter(name, self._label_names)
+        total, created = f"{family.name}_total", f"{family.name}_created"
+        label_names = (*name.labels, *self._label_names)
+        samples = family.samples
         for snapshot in snapshots.values():
             queue = (snapshot.ledger, snapshot.queue_name)
             for series, totals in snapshot.series.items():
-                labels = (*queue, *series)
-                events.add_metric(labels, totals.count, totals.created_seconds)
-                values.add_metric(labels, totals.value_nano / NANO, totals.created_seconds)
-                negatives.add_metric(labels, totals.negative_nano / NANO, totals.created_seconds)
-            for event_type, totals in snapshot.types.items():
-                if totals.last_occurred_seconds is not None:
-                    last_occurred.add_metric((*queue, event_type), totals.last_occurred_seconds)
-        return events, values, negatives, last_occurred
+                labels = dict(zip(label_names, (*queue, *series), strict=True))
+                samples.append(Sample(total, labels, value(totals)))
+                samples.append(Sample(created, labels, totals.created_seconds))
+        return family
 
 
 def _messages(snapshots: Mapping[str, Snapshot], label_names: tuple[str, ...]) -> tuple[Metric, ...]:

@@ -1,0 +1,1 @@
+"""What `check` looks at, one file a subject; each function returns what it found and changes nothing."""
