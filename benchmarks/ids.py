@@ -21,7 +21,7 @@ from exporter.ledger.sqlite.ids import IdIndex
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-TURN = 160
+COMMIT = 160
 
 
 def buckets() -> Callable[[tuple[bytes, ...], int], None]:
@@ -83,8 +83,8 @@ def measure(name: str, number: int) -> None:
     before_bytes = resident_bytes()
     remember = CANDIDATES[name]()
     spent_seconds = 0.0
-    for seq in range(number // TURN):
-        ids = split(os.urandom(16 * TURN))
+    for seq in range(number // COMMIT):
+        ids = split(os.urandom(16 * COMMIT))
         started = time.process_time()
         remember(ids, seq)
         spent_seconds += time.process_time() - started

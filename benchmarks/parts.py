@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-TURN_BATCHES = 32
+ITERATION_BATCHES = 32
 REPEATS = 15
-TURNS = 40
+ITERATIONS = 40
 _TARGET = Target(
     "http://127.0.0.1", "eu-west-1", "http://127.0.0.1/123456789012/events", Credentials("AKIDEXAMPLE", "secret")
 )
@@ -39,55 +39,60 @@ def measure(directory: str) -> dict[str, float]:
     source = Messages(types=3)
     bodies = [
         source.answer(number * BATCH_SIZE, BATCH_SIZE).partition(b"\r\n\r\n")[2]
-        for number in range(TURN_BATCHES * TURNS * REPEATS)
+        for number in range(ITERATION_BATCHES * ITERATIONS * REPEATS)
     ]
-    turns = [bodies[first : first + TURN_BATCHES] for first in range(0, len(bodies), TURN_BATCHES)]
-    messages = [[message for body in turn for message in parse_receive(body)[0]] for turn in turns]
+    iterations = [bodies[first : first + ITERATION_BATCHES] for first in range(0, len(bodies), ITERATION_BATCHES)]
+    messages = [[message for body in iteration for message in parse_receive(body)[0]] for iteration in iterations]
     now_seconds = time.time()
     parse = EventParser(EventMapping()).parse
-    ids = [[one.message_id for one in turn] for turn in messages]
+    ids = [[one.message_id for one in iteration] for iteration in messages]
     deliveries = [
         [
             Delivery(message_id, parse(one.body, sent_at_seconds=None, now_seconds=now_seconds))
-            for one, message_id in zip(turn, remembered_ids(of_turn), strict=True)
+            for one, message_id in zip(iteration, remembered_ids(of_iteration), strict=True)
         ]
-        for turn, of_turn in zip(messages, ids, strict=True)
+        for iteration, of_iteration in zip(messages, ids, strict=True)
     ]
-    handles = [[one.receipt_handle for one in turn] for turn in messages]
+    handles = [[one.receipt_handle for one in iteration] for iteration in messages]
     requests = QueueRequests("events")
     requests.aim(_TARGET)
     ledger = SqliteLedger(f"{directory}/parts.db")
     ledger.bind(QueueIdentity("events", "arn:aws:sqs:eu-west-1:123456789012:events"))
 
     def by_answer(do: Callable[[list[str]], object]) -> Callable[[list[str]], object]:
-        return lambda turn: [do(turn[first : first + BATCH_SIZE]) for first in range(0, len(turn), BATCH_SIZE)]
+        return lambda iteration: [
+            do(iteration[first : first + BATCH_SIZE]) for first in range(0, len(iteration), BATCH_SIZE)
+        ]
 
-    def record(turn: list[Delivery]) -> None:
-        ledger.submit({"events": QueueBatch(turn)})
+    def record(iteration: list[Delivery]) -> None:
+        ledger.submit({"events": QueueBatch(iteration)})
         ledger.completed()
-        ledger.settle("events", [delivery.message_id for delivery in turn])
+        ledger.settle("events", [delivery.message_id for delivery in iteration])
 
     parts = {
-        "read the answer, check the MD5s": _best(lambda turn: [parse_receive(body) for body in turn], turns),
+        "read the answer, check the MD5s": _best(
+            lambda iteration: [parse_receive(body) for body in iteration], iterations
+        ),
         "read the ids": _best(by_answer(remembered_ids), ids),
         "read and judge the bodies": _best(
-            lambda turn: [parse(one.body, sent_at_seconds=None, now_seconds=now_seconds) for one in turn], messages
+            lambda iteration: [parse(one.body, sent_at_seconds=None, now_seconds=now_seconds) for one in iteration],
+            messages,
         ),
-        f"commit {TURN_BATCHES * BATCH_SIZE} messages (the fsync is waited for)": _best(record, deliveries),
+        f"commit {ITERATION_BATCHES * BATCH_SIZE} messages (the fsync is waited for)": _best(record, deliveries),
         "write and sign the batch delete": _best(by_answer(lambda some: requests.delete(0, some)), handles),
     }
     ledger.close()
     return parts
 
 
-def _best(do: Callable[[T], object], turns: list[T]) -> float:
+def _best(do: Callable[[T], object], iterations: list[T]) -> float:
     best = float("inf")
-    for first in range(0, len(turns), TURNS):
+    for first in range(0, len(iterations), ITERATIONS):
         started = time.thread_time()
-        for turn in turns[first : first + TURNS]:
-            do(turn)
+        for iteration in iterations[first : first + ITERATIONS]:
+            do(iteration)
         best = min(best, time.thread_time() - started)
-    return best / TURNS / TURN_BATCHES / BATCH_SIZE * 1e6
+    return best / ITERATIONS / ITERATION_BATCHES / BATCH_SIZE * 1e6
 
 
 def main() -> None:

@@ -76,7 +76,7 @@ def page(figures: Figures) -> str:
         *(_steady(figures, per_second, run) for per_second, run in figures.steady),
         f"| none: {idle_receives} receives in {figures.idle_seconds} s | | {idle_core * 100:.1f} % | | |",
         "",
-        "| part, at 32 batches of ten a turn | CPU a message |",
+        "| part, at 32 batches of ten an iteration | CPU a message |",
         "|---|---|",
         *(f"| {name} | {microseconds:.1f} µs |" for name, microseconds in figures.parts.items()),
         f"| all else: libcurl, the kernel's sockets, the loop, metrics | {rest_us:.1f} µs |",

@@ -1,6 +1,6 @@
 """Whether it is as fast as before, and what many queues cost: a full backlog, shared by more and more queues; nothing.
 
-    python benchmarks/side_by_side.py --against ../before     # the exporter of another checkout, in turn with this one
+    python benchmarks/side_by_side.py --against ../before     # the exporter of another checkout, alternating with it
 
 Both run in the same Python environment, one after the other, round by round: the ratios are of each round, their
 medians are shown. An older exporter that takes one queue alone needs `--against-queues 1`.

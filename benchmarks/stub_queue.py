@@ -23,7 +23,7 @@ C = TypeVar("C")
 def arrivals(load: Load) -> Sequence[Sequence[float]]:
     """Return for each queue when its messages arrive, in seconds from the load on; empty where all are there at once.
 
-    What arrives goes to each queue in turn.
+    What arrives goes to the queues one after the other.
     """
     if load.per_second == math.inf:
         return [()] * load.queues

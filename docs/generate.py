@@ -73,11 +73,11 @@ def configuration() -> str:
         ]
         parts += [f"### {title.rstrip('.')}", "", *_table(("flag", "variable", "default", "what", "value"), rows), ""]
     for command, described in COMMANDS.items():
-        if described.options is not None:
-            own = [
-                (f"`{field.setting.flag}`", _default(field), _text(field.setting.help), _text(field.setting.expected))
-                for field in setting_fields(described.options)
-            ]
+        own = [
+            (f"`{field.setting.flag}`", _default(field), _text(field.setting.help), _text(field.setting.expected))
+            for field in described.own_fields
+        ]
+        if own:
             parts += [f"### Flags of {command} alone", "", *_table(("flag", "default", "what", "value"), own), ""]
     return "\n".join(parts).rstrip()
 

@@ -79,7 +79,7 @@ class OtlpReceiver:
     paths: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._came = threading.Condition()
+        self._arrived = threading.Condition()
         self._closing = threading.Event()
 
     @property
@@ -95,8 +95,8 @@ class OtlpReceiver:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         """Wait until it holds; looked at after each request."""
-        with self._came:
-            assert self._came.wait_for(condition, WAIT_SECONDS), (self.requests, [span.name for span in self.spans])
+        with self._arrived:
+            assert self._arrived.wait_for(condition, WAIT_SECONDS), (self.requests, [span.name for span in self.spans])
 
     def wait_for_span(self, name: str, fits: Callable[[Span], bool] = lambda _: True) -> Span:
         """Wait for the first span of that name that fits."""
@@ -110,13 +110,13 @@ class OtlpReceiver:
 
     def take(self, body: bytes, path: str, headers: Mapping[str, str]) -> None:
         """Take in one request."""
-        with self._came:
+        with self._arrived:
             self.requests += 1
             self.paths.add(path)
             self.headers.append(headers)
             if not self.silent and self.status == 200:
                 self._decode(body, metrics="metrics" in path.lower())
-            self._came.notify_all()
+            self._arrived.notify_all()
         if self.silent:
             self._closing.wait()
 

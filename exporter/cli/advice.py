@@ -1,4 +1,4 @@
-"""What is worth a warning in how a queue and the settings fit together: `check` and `run` say the same."""
+"""Warnings about settings that don't suit a queue; `check` and `run` give the same ones."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the command line is read: the flags of a command are made from the settings, so that no list can drift."""
+"""Reads the command line. The flags are generated from the settings, so there is no second list of them."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ class Command:
     """Settings that are taken from their flag or their default, whatever variables and the file say."""
 
     @property
+    def own_fields(self) -> list[SettingField]:
+        """Its own options."""
+        fields = setting_fields(self.options) if self.options else ()
+        return [field for field in fields if self.option_keys is None or field.setting.key in self.option_keys]
+
+    @property
     def fields(self) -> list[SettingField]:
-        """Everything it can be told, its own options first."""
-        own = list(setting_fields(self.options)) if self.options else []
-        if self.option_keys is not None:
-            own = [field for field in own if field.setting.key in self.option_keys]
-        return [*own, *(field for field in setting_fields(Settings) if field.setting.key in self.keys)]
+        """All of its flags, its own options first."""
+        return [*self.own_fields, *(field for field in setting_fields(Settings) if field.setting.key in self.keys)]
 
 
 @dataclass(frozen=True, slots=True)

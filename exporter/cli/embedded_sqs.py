@@ -1,4 +1,4 @@
-"""An SQS of one's own and a producer, so that one command shows the whole thing on a machine that has neither."""
+"""Starts an SQS emulator (moto) and a producer for `demo`, each in a process of its own."""
 
 from __future__ import annotations
 

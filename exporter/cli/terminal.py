@@ -1,4 +1,4 @@
-"""What a person at a terminal sees beside the output: a progress bar on stderr. In a pipe there is none."""
+"""A progress bar on stderr, shown only where stderr is a terminal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def on_a_terminal() -> bool:
 
 
 class Progress:
-    """A bar of something that takes a while; a context manager. `total` is None where nobody knows.
+    """A progress bar, as a context manager. `total` is how many units there will be; None where that is unknown.
 
     It redraws itself a few times a second, on a thread of its own, and only where stderr is a terminal.
     """

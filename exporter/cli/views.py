@@ -1,4 +1,4 @@
-"""What a run shows of its parts: the collectors behind /metrics, and what the landing page tells."""
+"""Connects the parts of `run` to what is shown: the collectors behind /metrics and the landing page."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ class Views:
 
 
 def _available_bytes(path: Path) -> int | None:
-    """Return the room for the ledger on its volume; None where the system does not say."""
+    """Return the free space on the volume of the ledger; None where the system does not say."""
     try:
         return shutil.disk_usage(path.parent).free
     except OSError:

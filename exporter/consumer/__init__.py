@@ -1,1 +1,1 @@
-"""The loop: wait for answers, record what they brought, delete what is committed, receive."""
+"""The loop: wait for answers, submit what they brought to the ledger, delete what is committed, receive."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 FLUSH_SECONDS = 1.0
 """How soon what was settled is written when no commit comes by itself."""
 LIMITED_FLUSH_SECONDS = 0.1
-"""The same while --ledger.max-ids slows receives down: each commit makes room."""
+"""How soon it is written while --ledger.max-ids slows receives down: each commit forgets some ids."""
 
 
 class Recorder:
@@ -132,7 +132,7 @@ class Recorder:
         return ended.fresh or {}
 
     def keep(self, now: float, *, limited: bool = False) -> None:
-        """Reopen what failed; write what no commit came for. `limited`: commits make room that receives wait for."""
+        """Reopen what failed; write what no commit came for. `limited`: receives wait for commits to forget ids."""
         if self._under_way:
             return
         if self.working and self._ledger.problem is not None:

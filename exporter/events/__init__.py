@@ -1,1 +1,1 @@
-"""What an event is: the body of a message, read and judged. Pure: no I/O, no clock of its own."""
+"""Reads events from the bodies of messages, or says why a body is none. Pure: no I/O, no clock of its own."""

@@ -1,4 +1,4 @@
-"""Numbers as JSON writes them, read exactly: no float in between, and nothing that is longer than it is worth."""
+"""Reads numbers in JSON's grammar exactly, as whole numbers of 1e-9, of limited length and never as a float."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How outcomes become sums: what a batch of them adds to the totals of series and reasons. Pure, for every ledger."""
+"""Adds a batch of outcomes to the totals of series and reasons. Pure: shared by both ledgers."""
 
 from __future__ import annotations
 

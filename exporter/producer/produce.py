@@ -190,8 +190,8 @@ def produce(  # noqa: PLR0913 - they are the command's options
         if not backoff.due(time.monotonic()) or backlog.too_long():
             stop.wait(TICK_SECONDS)
             continue
-        room = schedule.take(BATCH_SIZE - len(batch))
-        batch += islice(stream, room)
+        wanted = schedule.take(BATCH_SIZE - len(batch))
+        batch += islice(stream, wanted)
         if batch:
             uncertain = account.uncertain
             batch = _send(connection, queue_url, batch, account, trace or _untraced)
@@ -199,7 +199,7 @@ def produce(  # noqa: PLR0913 - they are the command's options
                 backoff.failed(time.monotonic())
             else:
                 backoff.succeeded()
-        elif room:
+        elif wanted:
             break
         else:
             stop.wait(schedule.wait_seconds())

@@ -1,4 +1,4 @@
-"""What a setting is: how people meet it, and the kinds of values that settings have."""
+"""The description of a setting (flag, variable, help, what is expected), and the types of values that settings have."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""A YAML file of a user: read whole, and refused in one sentence where it can't be."""
+"""Reads a user's YAML file; one that can't be read is refused in one sentence."""
 
 from __future__ import annotations
 

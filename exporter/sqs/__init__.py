@@ -1,4 +1,4 @@
-"""Amazon SQS: what is known of the queues (`housekeeping`, with boto3) and the requests of the hot path (`client`)."""
+"""Amazon SQS: `client` sends the requests of the hot path, `housekeeping` looks after the queues with boto3."""
 
 from __future__ import annotations
 

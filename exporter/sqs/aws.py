@@ -1,4 +1,4 @@
-"""How SQS is reached: AWS's own settings, read through botocore, and what its failures mean in our words."""
+"""How SQS is reached: AWS's own settings, read through botocore, and a sentence with the way out for each failure."""
 
 from __future__ import annotations
 

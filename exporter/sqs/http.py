@@ -42,7 +42,7 @@ _EVENTS = {
 
 
 class ResponseMemoryLimit:
-    """The memory that answers may take while they arrive: one that finds no room waits on its socket.
+    """Limits the memory of answers while they arrive: beyond it an answer waits in its socket.
 
     Ten messages of 1 MiB, full of quotes, are an answer of 20 MiB, and there are as many answers as receives in
     flight. What arrives stays below the limit, and one answer, and the beginnings of all.
@@ -144,7 +144,7 @@ class Call:
             self._request = request
 
     def take_body(self) -> bytes:
-        """Return the answer's body and make room for the next."""
+        """Return the answer's body and free its memory for the next."""
         body = self._body.getvalue()  # shares its memory with the buffer: it takes none of its own
         self._memory.give_back(self.handle, len(body))
         self._body.seek(0)

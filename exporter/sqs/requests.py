@@ -1,4 +1,4 @@
-"""What is sent to one queue: bodies and signatures, worked out as rarely as possible, and the calls that carry them.
+"""The signed HTTP requests to one queue. Bodies and signatures that can be used again are.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-making-api-requests-json.html
 """

@@ -1,4 +1,4 @@
-"""Asks things again and again, each at its own pace and on a thread of its own: none holds up another."""
+"""Repeats blocking calls, each at its own interval and on a thread of its own, so that none holds up another."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Runs what blocks on threads of its own, some of it at once, each with a limit on its whole length.
+"""Runs blocking calls on threads, a limited number at once, each with a timeout for its whole length.
 
 botocore's timeouts are between two reads: an answer that comes a byte at a time holds a call open for hours.
 """

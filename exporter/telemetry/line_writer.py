@@ -1,4 +1,4 @@
-"""Writes lines to a stream on a thread of its own, so that a reader that does not read holds nobody up."""
+"""Writes lines to a stream on a thread of its own, so that a reader that does not read blocks no other thread."""
 
 from __future__ import annotations
 

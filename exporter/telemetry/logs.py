@@ -168,7 +168,7 @@ class LogRateLimiter:
         return False
 
     def suppressed(self, kind: str) -> dict[str, int]:
-        """How many lines of `kind` were held back since it was asked last, as a field of the next line."""
+        """How many lines of `kind` were suppressed since the last call, as a field of the next line."""
         count = self._suppressed.pop(kind, 0)
         return {"similar_lines_suppressed": count} if count else {}
 

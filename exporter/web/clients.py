@@ -1,4 +1,4 @@
-"""Who is connected to the web server, and for how long they may stay silent, slow or deaf."""
+"""The web server's connections: how many there may be, how long each may stay silent, and the memory of answers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEEP_ALIVE_SECONDS = 75.0
 ANSWER_SECONDS = 10.0
 """For taking an answer."""
 ANSWER_INTERVAL_SECONDS = 0.25
-"""Between two answers on one connection, so that who asks again and again does not hold up who asks now and then."""
+"""Between two answers on one connection, so that a client that asks again and again does not delay the others."""
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""
 
@@ -84,7 +84,7 @@ class Clients:
         return answer_at - now
 
     def on_answer(self, stream: IOStream, answer: bytes) -> None:
-        """Note what is sent to a client, and make room for it."""
+        """Note what is sent to a client, and keep the answers that are not taken yet below their limit."""
         client = self._clients.get(stream)
         if client is None:
             return

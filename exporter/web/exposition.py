@@ -1,4 +1,4 @@
-"""The registry as text, made once for all requests that want the same."""
+"""Renders the registry as text, once for all requests that arrive meanwhile and want the same format."""
 
 from __future__ import annotations
 

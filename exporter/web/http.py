@@ -62,7 +62,7 @@ class Requests(HTTPServerConnectionDelegate):
         return _Request(self, cast("HTTP1Connection", request_conn))
 
     def begin(self, request: Request, connection: HTTP1Connection) -> asyncio.Task[None]:
-        """Answer a whole request, not before other connections had their turn: it may be one of many pipelined."""
+        """Answer a whole request, after other connections were served: it may be one of many pipelined."""
         task = asyncio.get_running_loop().create_task(self._answer(request, connection))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)

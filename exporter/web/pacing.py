@@ -1,4 +1,4 @@
-"""How much of the processor the web server may take: what clients ask for must never cost the consumer its rate."""
+"""Limits the web server's share of the processor, so that its clients can't slow the consumer down."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PacedSelector(selectors.DefaultSelector):
     """A selector that rests where its event loop has taken more than its share of the processor.
 
     It is the one place through which all work of an event loop passes: requests, new connections, TLS handshakes and
-    garbage alike. No request is refused; under a flood all wait a little.
+    garbage alike. No request is refused; where there are too many, all wait a little.
     """
 
     def __init__(self, look: Callable[[], Look] = look, sleep: Callable[[float], None] = time.sleep) -> None:
@@ -73,7 +73,7 @@ class PacedSelector(selectors.DefaultSelector):
         self._next_descriptor = 0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Rest where that is due; then return some of the ready connections, all of them in turn."""
+        """Rest where that is due; then return some of the ready connections, in the order of their descriptors."""
         rest_seconds = self._pace.rest_seconds(self._look())
         if rest_seconds:
             self._sleep(rest_seconds)

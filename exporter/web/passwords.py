@@ -1,6 +1,6 @@
-"""Basic auth: bcrypt off the event loop, and its results remembered without telling a stranger anything by their speed.
+"""Basic auth: bcrypt runs off the event loop, and right passwords are remembered so that they are checked once.
 
-bcrypt is slow on purpose (60 ms at cost 10), so a flood of wrong passwords must not hold up who is known already.
+bcrypt is slow on purpose (60 ms at cost 10), so many wrong passwords must not delay users who are known already.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 MAX_WAITING = 16
-"""Checks that wait for the one thread; more are turned away at once."""
+"""Checks that wait for the one thread; more are refused at once."""
 MAX_REMEMBERED = 128
 MAX_PASSWORD_BYTES = 72
 """bcrypt takes no more."""
@@ -45,7 +45,7 @@ class Passwords:
     async def are_right(self, authorization: str, users: Mapping[str, bytes]) -> bool:
         """Whether the header names one of the users (bcrypt hashes by name) and its password.
 
-        Raises TooManyChecksError under a flood.
+        Raises TooManyChecksError where too many wait already.
         """
         user, password = _split(authorization)
         if user is None or len(password) > MAX_PASSWORD_BYTES:

@@ -198,7 +198,7 @@ class WebServer:
         """Take what no page and no connection took: out of descriptors, or a fault of ours."""
         error = context.get("exception")
         if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
-            # A connection that can't be accepted keeps the loop spinning; make room, or wait for others to.
+            # A connection that can't be accepted keeps the loop spinning: close another one, or wait for one to close.
             if not self._clients.drop_first():
                 time.sleep(0.05)
         elif self._site.log_rate_limiter.allow("loop"):

@@ -142,7 +142,7 @@ def answered(clients: Clients, answer: bytes, **settings: Any) -> FakeStream:  #
     return stream
 
 
-def test_who_takes_no_answer_for_longest_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_takes_no_answer_for_longest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that several clients are sent count once, and those of clients that took them not at all."""
     monkeypatch.setattr(web_clients, "MAX_UNTAKEN_BYTES", 25)
     clients = Clients(10)

@@ -1,4 +1,4 @@
-"""Answers as large as SQS can make them share a bounded room in memory, and still all arrive."""
+"""Answers as large as SQS can make them share a limited amount of memory, and still all arrive."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MIB = 1 << 20
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """Return a client with its usual bounds."""
+    """Return a client with its usual limits."""
     made = Client(max_connections=64)
     yield made
     made.close()
@@ -42,7 +42,7 @@ def large(mib: int) -> bytes:
 
 
 class Halves:
-    """An answer that takes all the room, and then stops until it is told to go on."""
+    """An answer that takes all the memory, and then stops until it is told to go on."""
 
     def __init__(self) -> None:
         self._data = large(40)
@@ -56,34 +56,34 @@ class Halves:
         assert self.go_on.wait(PATIENCE_SECONDS)
         connection.sendall(self._data[RESPONSE_MEMORY_BYTES + MIB :])
 
-    def takes_the_room(self, client: Client) -> None:
+    def takes_the_memory(self, client: Client) -> None:
         """Wait until the first half is there."""
         while not self._sent.is_set():
             assert client.wait(0.05) == []
         assert client.wait(0.05) == []
 
 
-def test_more_than_there_is_room_for_arrives_one_after_the_other(client: Client) -> None:
+def test_more_than_fits_into_memory_arrives_one_after_the_other(client: Client) -> None:
     """Eight answers of 20 MiB in flight: no wait brings more than what fits and one that was let through."""
     with scripted_server(large(20)) as server:
         for _ in range(8):
             receive(client, target(server))
-        came: list[int] = []
-        while sum(came) < 8:
+        arrived: list[int] = []
+        while sum(arrived) < 8:
             brought = client.wait(PATIENCE_SECONDS)
             assert brought
             assert all(isinstance(answer, Received) for answer in brought)
-            came.append(len(brought))
-        assert max(came) <= 3
+            arrived.append(len(brought))
+        assert max(arrived) <= 3
 
 
 def test_small_answers_do_not_wait_for_large_ones(client: Client) -> None:
-    """With the room taken by an answer that has stopped, messages of ordinary size and deletes come as always."""
+    """With the memory taken by an answer that has stopped, messages of ordinary size and deletes come as always."""
     halves = Halves()
     confirmed = {"Successful": [{"Id": str(number)} for number in range(10)], "Failed": []}
     with scripted_server(halves, messages(10), confirmed) as server:
         receive(client, target(server))
-        halves.takes_the_room(client)
+        halves.takes_the_memory(client)
         receive(client, target(server))
         assert isinstance(answers(client)[0], Received)
         client.delete(QUEUE, target(server), DELETIONS)
@@ -92,8 +92,8 @@ def test_small_answers_do_not_wait_for_large_ones(client: Client) -> None:
         assert isinstance(answers(client)[0], Received)
 
 
-def test_a_connection_that_breaks_while_its_answer_waits_for_room_does_no_harm(client: Client) -> None:
-    """Neither does it keep the loop busy nor take any room: what was sent after it arrives."""
+def test_a_connection_that_breaks_while_its_answer_waits_for_memory_does_no_harm(client: Client) -> None:
+    """Neither does it keep the loop busy nor take any memory: what was sent after it arrives."""
     halves = Halves()
 
     def broken(connection: socket.socket) -> None:
@@ -102,7 +102,7 @@ def test_a_connection_that_breaks_while_its_answer_waits_for_room_does_no_harm(c
 
     with scripted_server(halves, broken, large(20)) as server:
         receive(client, target(server))
-        halves.takes_the_room(client)
+        halves.takes_the_memory(client)
         receive(client, target(server))
         before = time.thread_time()
         assert client.wait(0.5) == []
@@ -110,8 +110,8 @@ def test_a_connection_that_breaks_while_its_answer_waits_for_room_does_no_harm(c
         receive(client, target(server))
         assert client.wait(0.1) == []
         halves.go_on.set()
-        came: list[Answer] = []
-        while len(came) < 3:
-            came += (brought := client.wait(PATIENCE_SECONDS))
+        arrived: list[Answer] = []
+        while len(arrived) < 3:
+            arrived += (brought := client.wait(PATIENCE_SECONDS))
             assert brought
-        assert sorted(type(answer).__name__ for answer in came) == ["Failed", "Received", "Received"]
+        assert sorted(type(answer).__name__ for answer in arrived) == ["Failed", "Received", "Received"]

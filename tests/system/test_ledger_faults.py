@@ -38,7 +38,7 @@ from exporter.ledger import Delivery
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from one_queue import QUEUE, OneQueue
 
-def turn(size):
+def deliveries(size):
     return [Delivery(os.urandom(16), Event(("purchase",), 10**7, 1.0)) for _ in range(size)]
 
 def say(text):
@@ -209,7 +209,7 @@ def test_a_ledger_without_permission_is_refused(
 
 def test_another_process_keeps_it(path: Path) -> None:
     """A second exporter on one ledger is refused after the wait, and gets it when the first one leaves."""
-    program = "ledger = opened(sys.argv[1]); ledger.record(turn(3), {}); say('open'); input(); ledger.close()"
+    program = "ledger = opened(sys.argv[1]); ledger.record(deliveries(3), {}); say('open'); input(); ledger.close()"
     with child(program, path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
@@ -221,7 +221,7 @@ def test_another_process_keeps_it(path: Path) -> None:
 
 def test_a_log_in_use_is_not_taken_for_damaged(path: Path) -> None:
     """Read while another process writes it, a log looks like anything: that process is what the sentence names."""
-    program = "ledger = opened(sys.argv[1]); [ledger.record(turn(3), {}) for _ in range(9)]; say('open'); input()"
+    program = "ledger = opened(sys.argv[1]); [ledger.record(deliveries(3), {}) for _ in range(9)]; say('open'); input()"
     with child(program, path) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "open\n"
@@ -246,7 +246,7 @@ def test_a_ledger_waits_for_the_process_before(path: Path) -> None:
 
 def test_two_processes_that_make_it_share_one(path: Path) -> None:
     """When several start at once on no ledger, all count into the same."""
-    program = "ledger = opened(sys.argv[1], lock_timeout_seconds=60); ledger.record(turn(1), {}); ledger.close()"
+    program = "ledger = opened(sys.argv[1], lock_timeout_seconds=60); ledger.record(deliveries(1), {}); ledger.close()"
     started = [child(program, path) for _ in range(4)]
     for process in started:
         process.communicate()
@@ -571,21 +571,21 @@ def test_a_path_that_cant_be_looked_at_is_a_sentence(
             assert_accounted(ledger.snapshot)
 
 
-def test_a_disk_without_room_aborts_the_whole_turn(path: Path) -> None:
-    """The write-ahead log may grow no more: nothing is counted; with room again, each delivery is accounted for."""
+def test_a_disk_that_is_full_aborts_the_whole_batch(path: Path) -> None:
+    """The write-ahead log may grow no more: nothing is counted; with space again, each delivery is accounted for."""
     program = """
 ledger = opened(sys.argv[1])
-ledger.record(turn(10), {})
+ledger.record(deliveries(10), {})
 log = os.stat(sys.argv[1] + "-wal").st_size
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (log + 9_000, hard))
-again = turn(2_000)
+again = deliveries(2_000)
 try:
     ledger.record(again, {})
 except LedgerError as error:
     say(error.reason)
 say(ledger.snapshot.counted)
-for call in (ledger.flush, lambda: ledger.record(turn(1), {})):
+for call in (ledger.flush, lambda: ledger.record(deliveries(1), {})):
     try:
         call()
     except LedgerError as error:
@@ -609,13 +609,13 @@ ledger.close()
 
 @pytest.mark.parametrize(("name", "times"), [("at_open", 1), ("in_commit", 7), ("in_prune", 3), ("in_checkpoint", 2)])
 def test_a_kill_at_the_worst_moment_loses_and_doubles_nothing(path: Path, name: str, times: int) -> None:
-    """After SIGKILL there is exactly what was committed: what the process said it recorded, or one turn more."""
+    """After SIGKILL there is exactly what was committed: what the process said it recorded, or one batch more."""
     program = """
 opened(sys.argv[1]).close()
 failpoint.arm(os.environ)
 ledger = opened(sys.argv[1], window_seconds=60)
 for _ in range(400):
-    deliveries = turn(200)
+    deliveries = deliveries(200)
     ledger.record(deliveries, {})
     say(ledger.snapshot.counted)
     ledger.settle(delivery.message_id for delivery in deliveries)

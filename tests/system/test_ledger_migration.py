@@ -167,8 +167,8 @@ def test_a_kill_in_the_middle_loses_nothing(old: Path) -> None:
         assert_all_is_found(old, ledger)
 
 
-def test_a_disk_without_room_for_the_copy_is_a_sentence(tmp_path: Path) -> None:
-    """Nothing is changed, no part of a copy is left, and with room it goes on."""
+def test_a_disk_too_full_for_the_copy_is_a_sentence(tmp_path: Path) -> None:
+    """Nothing is changed, no part of a copy is left, and with space it goes on."""
     path = copied("used", tmp_path)
     before = path.read_bytes()
     refused = run(path, "9000")

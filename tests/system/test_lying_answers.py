@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def client() -> Iterator[Client]:
-    """Return a client with its usual bounds."""
+    """Return a client with its usual limits."""
     made = Client(max_connections=64)
     yield made
     made.close()

@@ -75,7 +75,7 @@ def test_a_batch_is_one_span_that_links_to_its_receive_and_to_each_producer(tmp_
 
 
 def test_a_flood_of_messages_does_not_become_a_flood_of_spans(tmp_path: Path) -> None:
-    """Per turn there is one span with a bounded number of links, and empty long polls have none."""
+    """Per iteration there is one span with a bounded number of links, and empty long polls have none."""
     with OtlpReceiver() as receiver, FakeSqs() as sqs:
         for number in range(30):
             sqs.send(

@@ -126,7 +126,7 @@ def test_a_wrong_variable_ends_the_start_with_one_sentence(tmp_path: Path) -> No
         assert not ledger.exists()
 
 
-def test_opentelemetry_is_imported_in_its_room_alone() -> None:
+def test_opentelemetry_is_imported_by_its_package_alone() -> None:
     """And there, `environment` and `names` do without: they are read where it is off."""
     allowed = {
         path for path in (PACKAGE / "otlp").glob("*.py") if path.stem not in {"__init__", "environment", "names"}

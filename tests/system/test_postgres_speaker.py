@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
 
-def speaks(replica: Replica) -> bool:
-    """Whether it holds the lease now: asked anew, where a type checker takes an attribute to stay what it was."""
-    return replica.ledger.speaker
+def speaks(one: Replica) -> bool:
+    """Tell whether a replica is the speaker, anew each time."""
+    return one.ledger.speaker
 
 
 def drive(replicas: list[Replica], condition: Callable[[], bool], seconds: float = 60) -> None:
@@ -104,7 +104,7 @@ def test_a_speaker_without_a_connection_speaks_until_the_lease_ends(
 
 
 def test_replicas_that_come_and_go_never_speak_together(open_replica: Callable[..., Replica]) -> None:
-    """Five that are ended in turn: at every moment at most one speaks, and what is shown only grows."""
+    """Five that are ended one after the other: at every moment at most one speaks, and what is shown only grows."""
     replicas = [open_replica() for _ in range(5)]
     shown = 0
     while replicas:

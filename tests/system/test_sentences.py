@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import IO
+from typing import Any
 
 import pytest
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
@@ -33,7 +33,9 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 
 
 def program(
-    *arguments: str, stdout: int | IO[bytes] = subprocess.PIPE, **environment: str
+    *arguments: str,
+    stdout: Any = subprocess.PIPE,
+    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}

@@ -172,15 +172,15 @@ def test_a_closed_reader_ends_the_summary_with_one_line_in_the_log(caplog: pytes
     os.close(reading)
     count = iter(range(1, 10**9))
     with os.fdopen(writing, "w", encoding="utf-8") as stream, caplog.at_level(logging.WARNING):
-        turns = Turns(lambda: snapshots_of({"purchase": totals(next(count), NANO)}))
-        summary = Summary(turns, stream, 0.01, show_queue=False)
+        reads = Reads(lambda: snapshots_of({"purchase": totals(next(count), NANO)}))
+        summary = Summary(reads, stream, 0.01, show_queue=False)
         summary.start()
-        turns.wait_for(5)
+        reads.wait_for(5)
         summary.stop()
     assert [record.getMessage() for record in caplog.records] == ["no more summaries: stdout can't be written to"]
 
 
-class Turns:
+class Reads:
     """A snapshot that knows how often it was read."""
 
     def __init__(self, snapshots: Callable[[], dict[str, Snapshot]]) -> None:
@@ -238,16 +238,16 @@ def test_a_process_ends_cleanly_whoever_reads_its_stdout(reader_goes: bool) -> N
 
 
 def test_a_reader_that_pauses_misses_no_number() -> None:
-    """What could not be written in one turn is written in the next: the last line of a type is its latest count."""
+    """What could not be written in one interval is written in the next: the last line of a type is its latest count."""
     reading, writing = os.pipe()
     types = {f"type-{n:04}": totals(n + 1, 0) for n in range(3000)}
     latest = [snapshots_of({})]
-    turns = Turns(lambda: latest[0])
+    reads = Reads(lambda: latest[0])
     with os.fdopen(writing, "w", encoding="utf-8") as stream, os.fdopen(reading, encoding="utf-8") as reader:
-        summary = Summary(turns, stream, 0.01, show_queue=False)
+        summary = Summary(reads, stream, 0.01, show_queue=False)
         summary.start()
         latest[0] = snapshots_of(types)
-        turns.wait_for(4)
+        reads.wait_for(4)
         assert (summary.stuck() or "").startswith("nobody has read stdout for ")
         seen: dict[str, int] = {}
         while len(seen) < len(types):

@@ -16,6 +16,7 @@ from exporter_process import INHERITED, PROGRAM
 from fake_sqs import FakeSqs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
 EVENT = '{"type": "purchase", "value": 12.55, "occurred_at": "2020-10-06 10:02:05"}'
@@ -25,7 +26,7 @@ COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 class OnATerminal:
     """The program with stderr, and perhaps stdout, on a terminal of its own."""
 
-    def __init__(self, *arguments: str, stdout_too: bool = False, **environment: str) -> None:
+    def __init__(self, environment: dict[str, str], *arguments: str, stdout_too: bool = False) -> None:
         leader, follower = pty.openpty()
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.process = subprocess.Popen(
@@ -74,7 +75,7 @@ class OnATerminal:
 
 
 @pytest.fixture(scope="module")
-def sqs() -> FakeSqs:
+def sqs() -> Iterator[FakeSqs]:
     """Share one SQS."""
     with FakeSqs() as server:
         yield server
@@ -84,7 +85,7 @@ def test_produce_shows_how_far_it_is(sqs: FakeSqs) -> None:
     """A bar on stderr; stdout has the account alone."""
     sqs.create_queue("sent")
     arguments = ("produce", "--queue", "sent", "--count", "100", "--rate", "60")
-    program = OnATerminal(*arguments, **sqs.environment)
+    program = OnATerminal(sqs.environment, *arguments)
     program.wait_for(r"produce .* \d+/100 messages")
     code, out = program.end()
     assert code == 0
@@ -96,7 +97,7 @@ def test_peek_shows_how_far_it_is(sqs: FakeSqs) -> None:
     """Lines on stdout, the bar on stderr."""
     sqs.create_queue("looked-at")
     sqs.send([EVENT] * 40, queue_name="looked-at")
-    program = OnATerminal("peek", "--queue", "looked-at", "--count", "30", **sqs.environment)
+    program = OnATerminal(sqs.environment, "peek", "--queue", "looked-at", "--count", "30")
     code, out = program.end()
     assert code == 0
     assert len(out.splitlines()) == 30
@@ -108,7 +109,7 @@ def test_run_until_empty_shows_how_far_it_is_and_logs_for_people(sqs: FakeSqs, t
     sqs.create_queue("drained")
     sqs.send([EVENT] * 40, queue_name="drained")
     arguments = ["run", "--queue", "drained", "--until-empty", "--ledger.path", str(tmp_path / "ledger.db")]
-    program = OnATerminal(*arguments, "--web.listen-address", "127.0.0.1:0", **sqs.environment)
+    program = OnATerminal(sqs.environment, *arguments, "--web.listen-address", "127.0.0.1:0")
     code, out = program.end()
     assert code == 0
     assert '{"type": "purchase", "count": 40, "sum": 502.0}' in out
@@ -118,7 +119,7 @@ def test_run_until_empty_shows_how_far_it_is_and_logs_for_people(sqs: FakeSqs, t
 
 def test_demo_shows_a_table_and_ends_with_its_proof() -> None:
     """On a terminal the table stands for the lines of summary and log; after Ctrl-C comes the proof."""
-    program = OnATerminal("demo", "--web.listen-address", "127.0.0.1:0", stdout_too=True)
+    program = OnATerminal({}, "demo", "--web.listen-address", "127.0.0.1:0", stdout_too=True)
     program.wait_for(r"pageview\W+[1-9]\d*\W+[1-9]")
     program.process.send_signal(signal.SIGINT)
     code, _ = program.end()

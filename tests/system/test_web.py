@@ -553,7 +553,7 @@ def test_descriptors_are_left_to_the_rest_of_the_process() -> None:
 
 
 @pytest.mark.usefixtures("many_descriptors")
-def test_at_the_limit_the_longest_silent_makes_room(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_the_limit_the_longest_silent_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A newcomer is served, and the first of the silent ones is the one that goes."""
     monkeypatch.setattr(web_clients, "FIRST_REQUEST_SECONDS", 3600.0)
     with serving() as server, ExitStack() as stack:
@@ -584,7 +584,7 @@ def no_descriptor_left() -> Iterator[None]:
 
 
 def test_a_process_out_of_descriptors_still_answers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the process can open nothing more, silent connections make room for a scrape."""
+    """Where the process can open nothing more, silent connections are closed for a scrape."""
     request = b"GET /-/healthy HTTP/1.1\r\nHost: a\r\n\r\n"
     monkeypatch.setattr(web_clients, "FIRST_REQUEST_SECONDS", 3600.0)
     with serving() as server, ExitStack() as stack:
@@ -798,7 +798,7 @@ def test_a_right_password_is_needed_for_everything(tmp_path: Path, path: str) ->
 
 
 def test_a_flood_of_wrong_passwords_does_not_hold_up_who_is_known(tmp_path: Path) -> None:
-    """Its checks are few at a time and off the loop, the rest is turned away; a right password is remembered."""
+    """Its checks are few at a time and off the loop, the rest is refused; a right password is remembered."""
     config = read_web_config(passwords_file(tmp_path, {"alice": "correct horse"}, cost=10))
     right = basic("alice", "correct horse")
     done = threading.Event()

@@ -11,7 +11,7 @@ from one_queue import ARN, QUEUE, OneQueue
 
 from exporter.errors import LedgerError
 from exporter.events.event import Event
-from exporter.ledger import OTHER, Delivery, QueueIdentity, Snapshot
+from exporter.ledger import OTHER, Delivery, QueueBatch, QueueIdentity, Snapshot
 from exporter.ledger.message_ids import remembered_ids
 from exporter.ledger.sqlite.ledger import SqliteLedger
 
@@ -373,7 +373,7 @@ def test_settling_what_is_unknown_is_no_error(open_ledger: Opened) -> None:
 
 
 def test_max_ids_drops_the_oldest_settled_ones(open_ledger: Opened) -> None:
-    """To keep room for the next messages the oldest settled ids go first, each counted; unsettled ones stay."""
+    """The oldest settled ids go first, before the memory is full, and are counted; unsettled ones stay."""
     ledger = open_ledger(max_ids=20)
     kept = purchases(1)
     ledger.record([*kept, *(old := purchases(4))], {})
@@ -398,7 +398,7 @@ def test_max_ids_never_drops_what_is_young(open_ledger: Opened) -> None:
 
 
 def test_ids_grow_old_while_nothing_can_be_received(open_ledger: Opened) -> None:
-    """The ledger's clock stands still without receives: where there is no room, time that passes counts as age."""
+    """The ledger's clock stands still without receives: where the memory is full, time that passes counts as age."""
     ledger = open_ledger(max_ids=20)
     remember_and_settle(ledger, 20)
     wait(open_ledger, ledger, 59)
@@ -441,8 +441,8 @@ def test_a_process_that_is_stopped_makes_no_id_older(open_ledger: Opened) -> Non
     assert (ledger.snapshot.messages, ledger.snapshot.forgotten_early) == (20, 0)
 
 
-def test_unsettled_ids_leave_no_room_until_they_are_settled(open_ledger: Opened) -> None:
-    """What may still be in the queue is never dropped for room, however long it takes."""
+def test_unsettled_ids_fill_the_memory_until_they_are_settled(open_ledger: Opened) -> None:
+    """What may still be in the queue is never dropped early, however long it takes."""
     ledger = open_ledger(max_ids=20)
     deliveries = purchases(20)
     ledger.record(deliveries, {})
@@ -555,3 +555,21 @@ def test_a_uuid_is_remembered_by_its_bytes() -> None:
         assert len(ids) == 2
         assert ids[1].hex() == "4f3c5a10000040008000" + "00000000000a"
     assert remembered_ids([]) == []
+
+
+def test_a_commit_is_seen_to_be_under_way(tmp_path: Path) -> None:
+    """A volume that stands still holds the consumer's thread up: others read since when, and say so."""
+    ledgers: list[SqliteLedger] = []
+    seen: list[float | None] = []
+
+    def wall_clock() -> float:
+        seen.extend(ledger.commit_started_at for ledger in ledgers)
+        return 1_700_000_000.0
+
+    ledger = SqliteLedger(str(tmp_path / "ledger.db"), wall_clock=wall_clock, monotonic=lambda: 50.0)
+    ledger.bind(QUEUE)
+    ledgers.append(ledger)
+    ledger.submit({QUEUE.name: QueueBatch(purchases(1))})
+    assert seen == [50.0]
+    assert ledger.commit_started_at is None
+    ledger.close()

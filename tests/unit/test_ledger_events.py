@@ -143,7 +143,7 @@ def test_the_window_of_events_may_be_longer(open_ledger: Opened) -> None:
 
 
 def test_event_ids_count_as_ids(open_ledger: Opened) -> None:
-    """Each message takes two of `max_ids`, and settled events make room like settled messages."""
+    """Each message takes two of `max_ids`, and settled events are forgotten early like settled messages."""
     now = [0.0]
     ledger = open_ledger(max_ids=40, monotonic=lambda: now[0])
     assert ledger.capacity == 20

@@ -77,8 +77,8 @@ SPECS: list[Spec | str] = [
 names = st.sampled_from(sorted(QUEUES))
 small_ids = st.sampled_from(IDS[:15])
 # Few choices a step: hypothesis bounds the choices of a whole run.
-Turn = list[tuple[bytes, Spec | str]]
-turns = st.lists(st.tuples(small_ids, st.sampled_from(SPECS)), max_size=6)
+Arrivals = list[tuple[bytes, Spec | str]]
+some_arrivals = st.lists(st.tuples(small_ids, st.sampled_from(SPECS)), max_size=6)
 some_seconds = st.sampled_from([0.25, 2.0, 5.0, 8.0, 15.75, 24.0])
 
 Labels = frozenset[tuple[str, str]]
@@ -178,7 +178,7 @@ class ModelQueue:
         self.advanced += seconds
 
     def pass_time(self, monotonic: float) -> None:
-        """Where there was little room ids age without receives, too, at most 2 s a step; no second counts twice."""
+        """Where the memory was nearly full ids age without receives, too, at most 2 s a step, no second twice."""
         if self.spread:
             elapsed = min(monotonic - self.passed_at, 2.0)
             self.age += elapsed
@@ -202,7 +202,7 @@ class ModelQueue:
         self.young = sorted((row.clock + row.paused, row.taken) for row in rows)
         self.spread = False
 
-    def commit(self, turn: Turn, released: dict[str, int], wall: float, monotonic: float) -> list[bool]:
+    def commit(self, arrivals: Arrivals, released: dict[str, int], wall: float, monotonic: float) -> list[bool]:
         """Record, prune, settle."""
         self.pass_time(monotonic)
         disk, paused = self.disk, self.paused
@@ -210,10 +210,10 @@ class ModelQueue:
             disk.unsettled.pop(i)
         for i in self.pending_links:
             disk.links.pop(i)
-        fresh, new, renewed = [], set[bytes](), {i for i, _ in turn if i in disk.home}
+        fresh, new, renewed = [], set[bytes](), {i for i, _ in arrivals if i in disk.home}
         links: dict[bytes, bytes] = {}
         seen_events = set(disk.event_home)
-        for message_id, spec in turn:
+        for message_id, spec in arrivals:
             event_id = spec.event_id if self.event_ids and isinstance(spec, Spec) else None
             is_new = message_id not in renewed and message_id not in new
             fresh.append(is_new and event_id not in seen_events)
@@ -307,15 +307,15 @@ class ModelQueue:
         return series
 
     def old_enough(self, row: Row | EventRow, excess: int) -> bool:
-        """Tell whether a row may make room."""
+        """Tell whether a row may be dropped early."""
         return excess > 0 and self.clock - row.clock + self.paused - row.paused >= 2 * VISIBILITY_SECONDS
 
     def droppable(self, row: Row, excess: int) -> bool:
-        """Tell whether a row is due, says nothing, or may make room."""
+        """Tell whether a row is due, says nothing, or may be dropped early."""
         return not row.ids or self.clock - row.clock >= WINDOW_SECONDS or self.old_enough(row, excess)
 
     def events_droppable(self, row: EventRow, excess: int) -> bool:
-        """Tell whether a row of events is due, or may make room."""
+        """Tell whether a row of events is due, or may be dropped early."""
         return self.clock - row.clock >= ID_WINDOW_SECONDS or self.old_enough(row, excess)
 
     def prune(self, renewed: set[bytes], excess: int) -> set[bytes]:
@@ -416,41 +416,42 @@ class LedgerMachine(RuleBasedStateMachine):
             assert ledger.bound(identity.name)
         return ledger
 
-    def deliveries(self, turn: Turn) -> list[Delivery]:
-        """Return a turn as the consumer reads it today."""
-        return [Delivery(i, spec if isinstance(spec, str) else spec.event(self.label_names)) for i, spec in turn]
+    def deliveries(self, arrivals: Arrivals) -> list[Delivery]:
+        """Return what arrived as the consumer reads it today."""
+        return [Delivery(i, spec if isinstance(spec, str) else spec.event(self.label_names)) for i, spec in arrivals]
 
-    def commit_to_model(self, turns: dict[str, Turn], released: dict[str, int]) -> dict[str, list[bool]]:
-        """Commit turns to the model, and what else waits."""
-        waiting = [name for name, queue in self.model.items() if name not in turns and queue.waits()]
+    def commit_to_model(self, by_queue: dict[str, Arrivals], released: dict[str, int]) -> dict[str, list[bool]]:
+        """Commit what arrived to the model, and what else waits."""
+        waiting = [name for name, queue in self.model.items() if name not in by_queue and queue.waits()]
         fresh = {
-            name: self.model[name].commit(turn, released, self.wall, self.monotonic) for name, turn in turns.items()
+            name: self.model[name].commit(arrivals, released, self.wall, self.monotonic)
+            for name, arrivals in by_queue.items()
         }
         for name in waiting:
             self.model[name].commit([], {}, self.wall, self.monotonic)
         return fresh
 
-    @rule(name=names, turn=turns, released=st.sampled_from([{}, {"md5_mismatch": 2}]))
-    def record(self, name: str, turn: Turn, released: dict[str, int]) -> None:
-        """Commit a turn of one queue, with duplicates inside and across turns."""
-        batch = {name: QueueBatch(self.deliveries(turn), released)}
-        assert commit(self.ledger, batch) == self.commit_to_model({name: turn}, released)
+    @rule(name=names, arrivals=some_arrivals, released=st.sampled_from([{}, {"md5_mismatch": 2}]))
+    def record(self, name: str, arrivals: Arrivals, released: dict[str, int]) -> None:
+        """Commit what arrived of one queue, with duplicates inside and across commits."""
+        batch = {name: QueueBatch(self.deliveries(arrivals), released)}
+        assert commit(self.ledger, batch) == self.commit_to_model({name: arrivals}, released)
 
-    @rule(one=turns, two=turns)
-    def record_both(self, one: Turn, two: Turn) -> None:
-        """Commit a turn of each queue at once."""
+    @rule(one=some_arrivals, two=some_arrivals)
+    def record_both(self, one: Arrivals, two: Arrivals) -> None:
+        """Commit what arrived of each queue at once."""
         batch = {"carts": QueueBatch(self.deliveries(one)), "orders": QueueBatch(self.deliveries(two))}
         assert commit(self.ledger, batch) == self.commit_to_model({"carts": one, "orders": two}, {})
 
-    @rule(name=names, turn=turns, seconds=some_seconds)
-    def record_after_a_while(self, name: str, turn: Turn, seconds: float) -> None:
-        """Let time pass and commit a turn: what makes rows due one after the other."""
+    @rule(name=names, arrivals=some_arrivals, seconds=some_seconds)
+    def record_after_a_while(self, name: str, arrivals: Arrivals, seconds: float) -> None:
+        """Let time pass and commit what arrived: what makes rows due one after the other."""
         self.advance(name, seconds)
-        self.record(name, turn, {})
+        self.record(name, arrivals, {})
 
     @rule(name=names, number=st.integers(1, 25), seconds=some_seconds)
     def record_and_settle(self, name: str, number: int, seconds: float) -> None:
-        """Do what a healthy consumer does: record a turn and settle all of it."""
+        """Do what a healthy consumer does: record what arrived and settle all of it."""
         self.record(name, [(i, SPECS[1]) for i in IDS[:number]], {})
         self.settle(name, IDS[:number])
         self.advance(name, seconds)
@@ -514,10 +515,10 @@ class LedgerMachine(RuleBasedStateMachine):
         for queue in self.model.values():
             queue.rebuild()
 
-    @rule(name=names, turn=turns, released=st.sampled_from([{}, {"md5_mismatch": 2}]))
-    def fail_and_reopen(self, name: str, turn: Turn, released: dict[str, int]) -> None:
+    @rule(name=names, arrivals=some_arrivals, released=st.sampled_from([{}, {"md5_mismatch": 2}]))
+    def fail_and_reopen(self, name: str, arrivals: Arrivals, released: dict[str, int]) -> None:
         """Let a commit fail: its deliveries are accounted for with the next one."""
-        away = self.fail({name: QueueBatch(self.deliveries(turn), released)})
+        away = self.fail({name: QueueBatch(self.deliveries(arrivals), released)})
         away.rename(self.path)
         self.ledger.reopen()
         for of_queue, queue in self.model.items():
@@ -525,17 +526,17 @@ class LedgerMachine(RuleBasedStateMachine):
                 queue.pass_time(self.monotonic)
             queue.rebuild()
         uncounted = self.model[name].uncounted
-        for reason, number in [*released.items(), ("commit_failed", len(turn))]:
+        for reason, number in [*released.items(), ("commit_failed", len(arrivals))]:
             if number:
                 uncounted[reason] = uncounted.get(reason, 0) + number
 
     @precondition(lambda self: not any(queue.spread for queue in self.model.values()))
-    @rule(name=names, turn=turns)
-    def fail_though_it_is_on_disk(self, name: str, turn: Turn) -> None:
-        """Let a commit fail that turns out to have succeeded: it counts as it was recorded, and once."""
+    @rule(name=names, arrivals=some_arrivals)
+    def fail_though_it_is_on_disk(self, name: str, arrivals: Arrivals) -> None:
+        """Let a commit fail that proves to have succeeded: it counts as it was recorded, and once."""
         twin_path = self.copy_files("twin.db")
         twin = self.open(twin_path)
-        batch = {name: QueueBatch(self.deliveries(turn))}
+        batch = {name: QueueBatch(self.deliveries(arrivals))}
         for of_queue, queue in self.model.items():
             if of_queue != name and not queue.waits():
                 continue
@@ -544,12 +545,12 @@ class LedgerMachine(RuleBasedStateMachine):
             if queue.uncounted:
                 batch.setdefault(of_queue, QueueBatch()).released = dict(queue.uncounted)
         commit(twin, batch)
-        self.fail({name: QueueBatch(self.deliveries(turn))})
+        self.fail({name: QueueBatch(self.deliveries(arrivals))})
         twin.close()
         twin_path.rename(self.path)
         Path(f"{self.path}-wal").unlink()  # it is that of the file that was moved away
         self.ledger.reopen()
-        self.commit_to_model({name: turn}, {})
+        self.commit_to_model({name: arrivals}, {})
         for queue in self.model.values():
             queue.rebuild()
 

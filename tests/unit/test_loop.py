@@ -487,13 +487,21 @@ def test_standing_at_the_quota_of_messages_in_flight_is_not_ready() -> None:
     house.housekeeping.publish("orders", depth=QueueDepth(visible=5000, in_flight=MAX_IN_FLIGHT - 10))
     house.run()
     assert "its quota is 120000" in house.readiness.status().sentence
+    house.clock.now += 1.0
+    house.sqs.answer_receive("orders", "1")
+    house.run()
+    assert house.readiness.status().ready, "a message that comes is the end of it, however old the depth is"
+    house.clock.now += 1.0
+    house.sqs.answer_receive("orders")
+    house.run()
+    assert "its quota is 120000" in house.readiness.status().sentence
     house.housekeeping.publish("orders", depth=QueueDepth(visible=5000, in_flight=10))
     house.run()
     assert house.readiness.status().ready
 
 
 def test_a_memory_of_ids_that_is_full_slows_receives_down_and_says_so() -> None:
-    """It never stands still: as many are taken as there is room for, and commits make room."""
+    """It never stands still: as many are taken as the ledger can remember, and commits forget the oldest."""
     house = House(max_receives=8).with_queue()
     for batch in range(8):
         house.sqs.answer_receive("orders", *(f"{batch}-{number}" for number in range(10)))

@@ -1,4 +1,4 @@
-"""What blocks runs aside: within a bound on time and on numbers."""
+"""What blocks runs aside: within limits of time and number."""
 
 from __future__ import annotations
 

@@ -103,7 +103,7 @@ def test_what_is_not_known_is_left_open() -> None:
 
 
 def test_names_of_strangers_stay_text() -> None:
-    """Types and queues can't become markup, nor turn the direction of what stands beside them."""
+    """Types and queues can't become markup, nor change the direction of what stands beside them."""
     evil = "<script>alert(1)</script>\"'&\u202e"
     html = rendered(
         lambda now: page(

@@ -1,4 +1,4 @@
-"""When the certificates in a PEM file expire. Python's ssl says it only of certificates that a peer has shown.
+"""Reads when the certificates in a PEM file expire. Python's ssl tells that only for a peer's certificate.
 
 https://www.rfc-editor.org/rfc/rfc5280#section-4.1 (Certificate, TBSCertificate, Validity)
 """

@@ -1,4 +1,4 @@
-"""One line of `check`: what was looked at, and whether it stands in the way of a run."""
+"""One line of `check`: what was checked, what was found, and whether it would keep `run` from working."""
 
 from __future__ import annotations
 

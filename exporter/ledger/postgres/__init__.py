@@ -1,1 +1,1 @@
-"""The ledger on many machines: PostgreSQL, shared by replicas that one SQS queue shares its messages among."""
+"""The ledger on many machines: one PostgreSQL database, shared by all replicas that receive from the same queues."""

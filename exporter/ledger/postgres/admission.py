@@ -1,4 +1,4 @@
-"""How a new series is admitted: once for all replicas, under the queue's lock, never beyond a cap."""
+"""Admits new series: once for all replicas, under the queue's lock, never beyond a cap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch as statements: each commits at most MAX_IDS ids, and all of what it holds or nothing."""
+"""Cuts a batch into statements of at most MAX_IDS ids, each of which is committed whole or not at all."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def chunks(batch: Batch, queues: Mapping[str, Queue]) -> list[Chunk]:
 def _add_settled(cut: list[Chunk], queue: Queue) -> None:
     waiting, queue.settled = queue.settled, {}
     for id_ in waiting:
-        chunk = _with_room(cut)
+        chunk = _with_space(cut)
         chunk.clocks[queue.identity.name] = queue.receiving_seconds
         chunk.settled.append((queue, id_))
         chunk.size += 1
@@ -115,7 +115,7 @@ def _add_deliveries(cut: list[Chunk], queue: Queue, deliveries: Sequence[Deliver
     name, places, expects_event_id = queue.identity.name, queue.places, queue.identity.event_ids
     seen: set[bytes] = set()
     for position, delivery in enumerate(deliveries):
-        chunk = _with_room(cut)
+        chunk = _with_space(cut)
         chunk.clocks[name] = queue.receiving_seconds
         message_id, outcome = delivery.message_id, delivery.outcome
         if message_id in seen:
@@ -155,7 +155,7 @@ def _add_released(chunk: Chunk, queue: Queue, released: Mapping[str, int]) -> No
         chunk.clocks[queue.identity.name] = queue.receiving_seconds
 
 
-def _with_room(cut: list[Chunk]) -> Chunk:
+def _with_space(cut: list[Chunk]) -> Chunk:
     if cut[-1].size > MAX_IDS - 2:
         cut.append(Chunk())
     return cut[-1]

@@ -1,4 +1,4 @@
-"""What may be forgotten, and how much may be taken before that: the limits of the memory of ids."""
+"""Forgets ids that are due, and limits how many messages may be received before others are."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class Limits:
         )
 
     def excess(self, queue: Queue) -> int:
-        """Return how many ids have to go early, so that each replica has room for one more statement."""
-        room = min(MAX_IDS * queue.known.replicas, self.max_ids // 4)
-        return queue.known.ids + queue.added_ids + room - self.max_ids
+        """Return how many ids have to go early, so that each replica may commit one more statement."""
+        reserve = min(MAX_IDS * queue.known.replicas, self.max_ids // 4)
+        return queue.known.ids + queue.added_ids + reserve - self.max_ids
 
 
 def prune(replica: Replica, queue: Queue, limits: Limits) -> Flow[None]:
-    """Forget what is due of one queue, or what has to make room; a bounded number, and again where more may be due."""
+    """Forget what is due of one queue, or has to go early; a bounded number, and again where more may be due."""
     if queue.id is None:
         return
     clock = queue.known.clock_seconds

@@ -143,7 +143,7 @@ class Replica:
                     yield from retried(script(*statements.fold(int(text(row[0])))))
 
     def read(self) -> Flow[None]:
-        """Read the snapshots, or where another replica speaks only what bounds how much may be taken."""
+        """Read the snapshots, or where another replica speaks only what limits receives."""
         term, started_at = self.lease.term, time.monotonic()
         self.read_at = None
         rows = yield query(statements.READ if self.lease.held else statements.LOOK, self.ledger.id)

@@ -1,4 +1,4 @@
-"""Rows that were read as one statement, as the snapshots of the queues."""
+"""Makes the snapshots of the queues from the rows of one statement."""
 
 from __future__ import annotations
 

@@ -222,7 +222,7 @@ FROM {SCHEMA}.counts c JOIN {SCHEMA}.queues q ON q.id = c.queue_id WHERE q.ledge
 """
 
 LOOK = f"{_QUEUES} UNION ALL {_COUNTS} AND c.name IN ('{IDS}', '{UNSETTLED}') GROUP BY c.queue_id, c.name"
-"""What bounds how many more messages may be taken: rows as of READ, those of 'queue' and the counts of ids."""
+"""What limits how many more messages may be received: rows as of READ, those of 'queue' and the counts of ids."""
 
 READ = f"""
 {_QUEUES} UNION ALL {_COUNTS} GROUP BY c.queue_id, c.name UNION ALL

@@ -1,4 +1,4 @@
-"""Where PostgreSQL is: the URL, and the addresses of its hosts, looked up by somebody who may wait."""
+"""Where PostgreSQL is: the URL, and the addresses of its hosts, which are looked up on another thread."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a ledger's file is made: whole or not at all."""
+"""Creates a ledger's file, whole or not at all."""
 
 from __future__ import annotations
 

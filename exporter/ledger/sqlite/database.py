@@ -1,4 +1,4 @@
-"""The open file: one connection, alone, its transactions and checkpoints."""
+"""The open SQLite file: one exclusive connection, its transactions and checkpoints."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Database:
     def checkpoint_after(self, pages: int) -> LedgerError | None:
         """Checkpoint when `pages` more fill the log; a failure undoes no commit, and is returned for the next one.
 
-        On a full disk the log may still have room: that is found out by the commits.
+        On a full disk the log may still have free pages: that is found out by the commits.
         """
         self._log_pages += pages
         if self._log_pages < CHECKPOINT_PAGES:

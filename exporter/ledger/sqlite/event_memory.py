@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.ledger.room import Room
+    from exporter.ledger.intake import IntakeLimit
 
 Pair = tuple[bytes, bytes]
 """A message's id, and the id of the event that it holds."""
@@ -52,7 +52,7 @@ class EventRow(NamedTuple):
 
     @property
     def age_seconds(self) -> float:
-        """When, on the clock on which ids grow old enough to be dropped for want of room."""
+        """When, on the clock on which ids grow old enough to be dropped early."""
         return self.clock_seconds + self.paused_seconds
 
     @property
@@ -90,8 +90,8 @@ NOTHING_PRUNED = PrunedEvents()
 class EventMemory:
     """The ids of events in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, intake: IntakeLimit) -> None:
+        self._intake = intake
         self._index = IdIndex()
         self._links: dict[bytes, _Link] = {}
         self._seqs = Seqs()
@@ -142,10 +142,10 @@ class EventMemory:
             self._links[message_id] = _Link(event_id, since, row.seq)
         self._seqs.append(row.seq)
         self._oldest = self._oldest or row
-        self._room.take(row.age_seconds, len(row.links) // _pair.size)
+        self._intake.take(row.age_seconds, len(row.links) // _pair.size)
 
     def prunable(self, now: Moment, limits: Limits, excess: int) -> bool:
-        """Whether the oldest row is due, or may make room."""
+        """Whether the oldest row is due, or may be dropped early."""
         return self._oldest is not None and _droppable(self._oldest, now, limits, excess)
 
     def prune(  # noqa: PLR0913, PLR0917 - what a commit knows

@@ -1,4 +1,4 @@
-"""All of a ledger's file, read once: whose it is, and its queues."""
+"""Reads a ledger's file when it is opened: the ledger's own row and its queues."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from exporter.ledger import failpoint
-from exporter.ledger.room import Room
+from exporter.ledger.intake import IntakeLimit
 from exporter.ledger.sqlite import event_memory, memory
 from exporter.ledger.sqlite.database import Database
 from exporter.ledger.sqlite.queue import Queue
@@ -85,8 +85,8 @@ class LedgerFile:
             state.finish()
 
     def _add(self, row: QueueRow) -> Queue:
-        room = Room(self.max_ids)
-        queue = Queue(State(row, self.identity, self.caps, room), room, self.monotonic)
+        intake = IntakeLimit(self.max_ids)
+        queue = Queue(State(row, self.identity, self.caps, intake), intake, self.monotonic)
         self.queues[row.name] = queue
         return queue
 

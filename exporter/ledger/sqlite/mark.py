@@ -1,4 +1,4 @@
-"""The mark beside the ledger: how far commits had come, so that a ledger which lost some of them is known by it.
+"""The mark: a small file beside the ledger that names its last commit, so that a ledger that lost some is recognised.
 
 SQLite takes a write-ahead log that was removed or zeroed for one that was never written. The mark is written after each
 commit and not synced, so it is never ahead of what was committed: exact after a kill, at most behind after a power cut.

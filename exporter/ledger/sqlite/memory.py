@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from exporter.ledger.room import Room
+    from exporter.ledger.intake import IntakeLimit
 
 _head = Struct(">2q3d4q")
 _carried = Struct(f">{ID_BYTES}sd")
@@ -49,7 +49,7 @@ class Row(NamedTuple):
 
     @property
     def age_seconds(self) -> float:
-        """When, on the clock on which ids grow old enough to be dropped for want of room."""
+        """When, on the clock on which ids grow old enough to be dropped early."""
         return self.clock_seconds + self.paused_seconds
 
     @property
@@ -79,8 +79,8 @@ NOTHING_PRUNED = Pruned()
 class Memory:
     """The ids in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
-    def __init__(self, room: Room) -> None:
-        self._room = room
+    def __init__(self, intake: IntakeLimit) -> None:
+        self._intake = intake
         self._index = IdIndex()
         self._unsettled: dict[bytes, float] = {}
         self._seqs = Seqs()
@@ -134,10 +134,10 @@ class Memory:
             self._unsettled.update(carried)
         self._seqs.append(row.seq)
         self._oldest = self._oldest or row
-        self._room.take(row.age_seconds, (len(row.ids) + len(row.renewed)) // ID_BYTES)
+        self._intake.take(row.age_seconds, (len(row.ids) + len(row.renewed)) // ID_BYTES)
 
     def prunable(self, now: Moment, limits: Limits, excess: int) -> bool:
-        """Whether the oldest row is due, or may make room."""
+        """Whether the oldest row is due, or may be dropped early."""
         return self._oldest is not None and _droppable(self._oldest, now, limits, excess)
 
     def prune(  # noqa: PLR0913, PLR0917 - what a commit knows

@@ -1,4 +1,4 @@
-"""From schema 1, which version 0.1.0 wrote, to schema 2: in one transaction, after a copy was made beside it."""
+"""Migrates a ledger of version 0.1.0 (schema 1) to schema 2, in one transaction, after a copy was made beside it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
     from exporter.ledger import Delivery, QueueBatch, QueueIdentity
-    from exporter.ledger.room import Room
+    from exporter.ledger.intake import IntakeLimit
     from exporter.ledger.series import Key
     from exporter.ledger.sqlite.event_memory import Pair
     from exporter.ledger.sqlite.state import State
@@ -26,12 +26,12 @@ LONGEST_RECEIVE_SECONDS = 25.0
 class Queue:
     """A queue whose rows are in the file; `state` is what they hold, the rest is in memory alone."""
 
-    def __init__(self, state: State, room: Room, monotonic: Callable[[], float]) -> None:
+    def __init__(self, state: State, intake: IntakeLimit, monotonic: Callable[[], float]) -> None:
         self.state = state
         self.uncounted: Counter[str] = Counter()
         """Deliveries to account for as released with the next commit."""
         self.limits: Limits | None = None
-        self._room = room
+        self._intake = intake
         self._monotonic = monotonic
         self._clock_seconds = state.queue.clock_seconds
         self._age_seconds = state.queue.clock_seconds + state.queue.paused_seconds
@@ -52,7 +52,7 @@ class Queue:
         self._passed_at, self._advanced_seconds = before._passed_at, before._advanced_seconds
         self.uncounted = before.uncounted
         self._event_ids, self.limits = before._event_ids, before.limits
-        self._room.protected_seconds = self.limits.protected_seconds if self.limits else 0.0
+        self._intake.protected_seconds = self.limits.protected_seconds if self.limits else 0.0
         self.settle([*before._settled, *(message_id for message_id, _ in before._settled_links)])
 
     def limit(self, identity: QueueIdentity, window_seconds: float, id_window_seconds: float, max_ids: int) -> None:
@@ -65,13 +65,13 @@ class Queue:
             retention_seconds=identity.retention_seconds or MAX_RETENTION_SECONDS,
             max_ids=max_ids,
         )
-        self._room.protected_seconds = protected_seconds
+        self._intake.protected_seconds = protected_seconds
         self._event_ids = identity.event_ids
 
     def limited(self) -> str | None:
         """See `Ledger.limited`."""
         self.let_time_pass()
-        if self.limits is None or not self._room.short:
+        if self.limits is None or not self._intake.short:
             return None
         max_ids, protected_seconds = self.limits.max_ids, self.limits.protected_seconds
         return (
@@ -83,7 +83,7 @@ class Queue:
     def capacity(self) -> int:
         """See `Ledger.capacity`."""
         self.let_time_pass()
-        return self._room.capacity // self._ids_per_message
+        return self._intake.capacity // self._ids_per_message
 
     def advance(self, seconds: float) -> None:
         """See `Ledger.advance`."""
@@ -111,7 +111,7 @@ class Queue:
         if self.limits is None:
             return
         now = self._monotonic()
-        if self._room.spread:
+        if self._intake.spread:
             elapsed_seconds = min(now - self._passed_at, LONGEST_STEP_SECONDS)
             self._age_seconds += elapsed_seconds
             self._ahead_seconds = min(self._ahead_seconds + elapsed_seconds, LONGEST_RECEIVE_SECONDS)
@@ -121,7 +121,7 @@ class Queue:
             self._age_seconds += self._advanced_seconds - counted_seconds
             self._ahead_seconds -= counted_seconds
         self._passed_at, self._advanced_seconds = now, 0.0
-        self._room.pass_time(self._age_seconds, self.state.ids, self.state.memory.unsettled)
+        self._intake.pass_time(self._age_seconds, self.state.ids, self.state.memory.unsettled)
 
     def waits(self) -> bool:
         """Whether there is something that the next commit should write."""
@@ -154,7 +154,9 @@ class Queue:
 
     def written(self) -> None:
         """Forget what waited: it is on disk."""
-        self._settled, self._settled_links, self.uncounted = [], [], Counter()
+        self._settled, self._settled_links = [], []
+        if self.uncounted:
+            self.uncounted = Counter()
 
     def written_after_all(self, change: Change) -> None:
         """Forget what of it waited: a commit whose outcome was unknown had written it."""

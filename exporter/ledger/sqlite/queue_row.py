@@ -1,4 +1,4 @@
-"""The rows that stand alone: the ledger's own, and a queue's, with how far it got and the seal over its other rows."""
+"""The ledger's own row, and a queue's row: its progress, and a checksum over all its other rows."""
 
 from __future__ import annotations
 

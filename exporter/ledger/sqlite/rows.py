@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from exporter.ledger.room import reserved_ids
+from exporter.ledger.intake import reserved_ids
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,7 +23,7 @@ class Moment(NamedTuple):
 
     @property
     def age_seconds(self) -> float:
-        """The time on the clock on which ids grow old enough to be dropped for want of room."""
+        """The time on the clock on which ids grow old enough to be dropped early."""
         return self.clock_seconds + self.paused_seconds
 
 
@@ -34,13 +34,13 @@ class Limits(NamedTuple):
     id_window_seconds: float
     """The window of events' own ids."""
     protected_seconds: float
-    """Younger ids are not dropped to make room: twice the visibility timeout."""
+    """Younger ids are not dropped early: twice the visibility timeout."""
     retention_seconds: float
     max_ids: int
 
     @property
     def comfortable_ids(self) -> int:
-        """How many ids leave enough room for the next messages; above it, room is made."""
+        """Above so many ids the oldest are dropped early, so that the next messages can be remembered."""
         return self.max_ids - reserved_ids(self.max_ids)
 
 

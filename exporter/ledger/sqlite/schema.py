@@ -82,7 +82,7 @@ _REASONS_OF_THE_SYSTEM = {
 
 _SENTENCES = {
     "corrupt": "the ledger {path} is damaged ({detail}): restore it from a backup, or move it away to count from zero",
-    "full": "the ledger {path} can't grow ({detail}): make room on its volume",
+    "full": "the ledger {path} can't grow ({detail}): free space on its volume",
     "io_error": "the ledger {path} can't be read or written ({detail}): check its volume",
     "lost_commits": "the ledger {path} has lost commits ({detail}): put its write-ahead log or a newer backup back, or "
     "remove {path}.mark to go on without them: what they counted is counted again only where SQS still has it",

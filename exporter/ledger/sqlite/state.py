@@ -1,4 +1,4 @@
-"""What is on disk of one queue, mirrored in memory: loaded once, then moved on by each commit."""
+"""One queue as it is on disk, mirrored in memory: loaded once, then updated by each commit."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from exporter.events.event import Event
-    from exporter.ledger.room import Room
+    from exporter.ledger.intake import IntakeLimit
     from exporter.ledger.sqlite.rows import Limits, Moment
 
 
@@ -72,10 +72,10 @@ class Written(NamedTuple):
 class State:
     """The queue's row, the totals and the two memories of ids, as of the last commit. Raises ValueError in `finish`."""
 
-    def __init__(self, queue: QueueRow, identity: Identity, caps: Caps, room: Room) -> None:
+    def __init__(self, queue: QueueRow, identity: Identity, caps: Caps, intake: IntakeLimit) -> None:
         self.queue = queue
-        self.memory = Memory(room)
-        self.events = EventMemory(room)
+        self.memory = Memory(intake)
+        self.events = EventMemory(intake)
         self._identity = identity
         self._caps = caps
         self._rows = TotalRows(queue.id)
@@ -259,7 +259,7 @@ class State:
         return pruned, self.events.prune(connection, now, limits, settled, links, of_events)
 
     def prunable(self, now: Moment, limits: Limits) -> bool:
-        """Whether ids are due, or may make room."""
+        """Whether ids are due, or may be dropped early."""
         excess = self.ids - limits.comfortable_ids
         return self.memory.prunable(now, limits, excess) or self.events.prunable(now, limits, excess)
 

@@ -1,4 +1,4 @@
-"""A ledger that no exporter has open, for those who administer it: read without writing, or changed on purpose."""
+"""Opens the ledger of a stopped exporter for the `ledger` commands: read-only, or to change it on purpose."""
 
 from __future__ import annotations
 

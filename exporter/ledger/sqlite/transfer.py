@@ -1,4 +1,4 @@
-"""A ledger as lines of JSON, and back: the same counts, the same memory of ids, the same name.
+"""Writes a ledger as lines of JSON, and reads them back: the same counts, memory of ids and name.
 
 The first line says whose it is, the last how many there are, so that one that was cut short is not taken for whole. In
 between there is a line a row: `queue`, `series`, `reason`, and `commit` and `event_ids` in the order of their commits.

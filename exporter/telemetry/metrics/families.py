@@ -1,4 +1,4 @@
-"""Empty families of prometheus_client, made from our own names."""
+"""Makes prometheus_client's metric families, still empty, from the table in `names`."""
 
 from __future__ import annotations
 

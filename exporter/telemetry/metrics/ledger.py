@@ -1,4 +1,4 @@
-"""What the ledger keeps, and what is said of its queues: everything that carries the label `ledger`."""
+"""The collector of everything with the label `ledger`: what the ledger keeps, and what SQS says of its queues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the process stands at the moment of a scrape: readiness, the commit under way, clock, volume, build."""
+"""The state of the process at the moment of a scrape: readiness, the commit under way, clock, volume, build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The producers' trace contexts that came with messages, as links.
+"""Makes span links from the trace contexts that producers put into messages.
 
 W3C's https://www.w3.org/TR/trace-context/ in message attributes, and X-Ray's in AWSTraceHeader:
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-message-metadata.html

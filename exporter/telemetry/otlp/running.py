@@ -1,4 +1,4 @@
-"""OpenTelemetry at work for one exporter: started from what the environment asks for, stopped within a second."""
+"""Starts OpenTelemetry as its environment variables ask for, and stops it within a second."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""OpenTelemetry's exporters and providers, made of what was asked for."""
+"""Makes OpenTelemetry's exporters and providers from what the environment asks for."""
 
 # ruff: noqa: PLC0415 - only the protocol that is asked for is loaded: gRPC alone takes half a second
 

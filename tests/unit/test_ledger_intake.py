@@ -6,21 +6,21 @@ from collections import deque
 
 import pytest
 
-from exporter.ledger.room import RECEIVE, Room, reserved_ids
+from exporter.ledger.intake import RECEIVE, IntakeLimit, reserved_ids
 
 ITERATION_SECONDS = 0.02
 
 
 def taken_each_iteration(max_ids: int, protected_seconds: float, most_per_second: int, seconds: float) -> list[int]:
     """Let a greedy consumer take what it may, as receives of ten, from a memory that drops what is old enough."""
-    room = Room(max_ids)
-    room.protected_seconds = protected_seconds
+    intake = IntakeLimit(max_ids)
+    intake.protected_seconds = protected_seconds
     remembered: deque[tuple[float, int]] = deque()
     messages, now, taken = 0, 0.0, []
     while now < seconds:
         now += ITERATION_SECONDS
-        room.pass_time(now, messages, 0)
-        ids = min(int(most_per_second * ITERATION_SECONDS), room.capacity // RECEIVE * RECEIVE)
+        intake.pass_time(now, messages, 0)
+        ids = min(int(most_per_second * ITERATION_SECONDS), intake.capacity // RECEIVE * RECEIVE)
         while (
             remembered
             and remembered[0][0] <= now - protected_seconds
@@ -29,7 +29,7 @@ def taken_each_iteration(max_ids: int, protected_seconds: float, most_per_second
             messages -= remembered.popleft()[1]
         if ids:
             remembered.append((now, ids))
-            room.take(now, ids)
+            intake.take(now, ids)
         messages += ids
         assert messages <= max_ids
         taken.append(ids)
@@ -60,10 +60,10 @@ def test_a_memory_that_is_large_enough_slows_nothing_down() -> None:
 
 def test_it_is_said_for_a_while_that_receives_are_slowed_down() -> None:
     """A sentence that came and went with each batch would be read by nobody."""
-    room = Room(100)
-    room.protected_seconds = 60
-    room.take(0.0, 100)
-    room.pass_time(0.0, 100, 0)
-    assert (room.short, room.capacity) == (True, 0)
-    room.pass_time(70.0, 0, 0)
-    assert (room.short, room.capacity) == (False, 70)
+    intake = IntakeLimit(100)
+    intake.protected_seconds = 60
+    intake.take(0.0, 100)
+    intake.pass_time(0.0, 100, 0)
+    assert (intake.short, intake.capacity) == (True, 0)
+    intake.pass_time(70.0, 0, 0)
+    assert (intake.short, intake.capacity) == (False, 70)

@@ -1,7 +1,8 @@
-"""How fast messages may be taken so that a bounded memory of ids never stands still. Pure, for every ledger.
+"""How fast messages may be received so that a limited memory of ids (`--ledger.max-ids`) is never full. Pure: no I/O.
 
-An id can't be dropped before it is old enough. Whoever fills the memory as fast as possible has to wait for that, so
-beyond half of it what may come is spread over the time until room can be made: in the end `max_ids` in that time.
+An id can't be dropped before it is old enough. A memory that filled up at full speed would stop all receives until
+then. So once it is half full, what is left of it is spread over the time until its oldest ids may be dropped; in the
+end that is `max_ids` in `protected_seconds`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,13 @@ from __future__ import annotations
 from collections import deque
 
 RECEIVE = 10
-"""What one receive brings at most: fewer could not be asked for."""
+"""The most that one receive brings. Capacity for fewer is of no use: a receive is sent only where ten may come."""
 _RESERVE = 1_000
 """More than the receives in flight bring, however many ids may be remembered."""
 _STRETCH_SECONDS = 0.25
 """How finely ids are told apart by age."""
 _TOLD_FOR_SECONDS = 10.0
-"""How long it is said that receives are slowed down after they were."""
+"""How long readiness goes on to say that receives are slowed down after they were."""
 
 
 def reserved_ids(max_ids: int) -> int:
@@ -23,8 +24,8 @@ def reserved_ids(max_ids: int) -> int:
     return min(_RESERVE, max(RECEIVE, max_ids // 10))
 
 
-class Room:
-    """How many ids were remembered when, and how many more may come now.
+class IntakeLimit:
+    """Limits how many messages are received, by how many ids were remembered when.
 
     All times are in seconds on one clock, the one on which ids grow old. `protected_seconds` is how old an id has to be
     before it may be dropped; 0 means at once.
@@ -85,7 +86,7 @@ class Room:
         return self._young + self._old_unsettled
 
     def _ids_per_second(self, now: float) -> float:
-        room = max(0, self._max_ids - self._used)
+        free = max(0, self._max_ids - self._used)
         first = self._stretches[0][0] if self._stretches else now
         until_some_are_old = max(_STRETCH_SECONDS, self.protected_seconds - (now - first))
-        return min(self._max_ids / self.protected_seconds, room / until_some_are_old)
+        return min(self._max_ids / self.protected_seconds, free / until_some_are_old)
