@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.consumer.recorder import Recorder
     from exporter.events.event import EventParser
-    from exporter.sqs import QueueAttributes, Target
+    from exporter.sqs import QueueAttributes, QueueDepth, Target
     from exporter.sqs.answers import Deleted, Failed, Received
     from exporter.sqs.client import Client
     from exporter.sqs.housekeeping import QueueState
@@ -93,6 +93,7 @@ class Queue:
         self._deletions = Deletions(self._window, fifo=name.endswith(".fifo"))
         self._target: Target | None = None
         self._attributes: QueueAttributes | None = None
+        self._depth: QueueDepth | None = None
         self._bound = False
         self._gone = False
         self._received_once = False
@@ -120,7 +121,12 @@ class Queue:
             self._readiness.set("queue", str(state.problem))
         if state.attributes is not None and state.attributes != self._attributes:
             self._take_attributes(state.attributes)
-        depth = state.depth
+        self._depth = state.depth
+        self._tell_quota()
+
+    def _tell_quota(self) -> None:
+        """Say so where SQS answers with nothing because the quota of messages in flight is reached."""
+        depth = self._depth
         in_flight = depth.in_flight if depth is not None else None
         if self.drained and depth is not None and depth.visible and in_flight and in_flight >= NEAR * MAX_IN_FLIGHT:
             self._readiness.set(
@@ -190,6 +196,8 @@ class Queue:
             self._readiness.clear("quota")
             self.gathered.append(answer)
             self.gathered_messages += messages
+        else:
+            self._tell_quota()
 
     def _advance(self, answer: Received) -> None:
         """Let the queue's clock run by the time in which receives succeeded, pauses between two of them included.
