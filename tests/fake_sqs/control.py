@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from fake_sqs.account import Account
 from fake_sqs.generate import Mix
-
 from fake_sqs.queues import Behaviour
 from fake_sqs.requests import MAX_BATCH, NAMES
 
