@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import resource
 import signal
 import sys
 import threading
@@ -56,6 +57,8 @@ log = logging.getLogger("exporter")
 SWITCH_SECONDS = 0.001
 MAX_CONNECTIONS = 512
 """How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
+OWN_DESCRIPTORS = 64
+"""What a run has open besides its calls and its clients: the ledger, its logs, housekeeping's connections."""
 
 
 def execute(invocation: Invocation) -> int:
@@ -72,6 +75,7 @@ def run(settings: Settings, connection: Connection | None = None) -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a ledger to back up
     started_seconds = time.time()
+    _require_descriptors(settings)
     telemetry_wanted = open_telemetry.wanted(os.environ)
     connection = connection or connect(queues=settings.queue)
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
@@ -182,6 +186,18 @@ def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
     """Return what `/-/ready` says beside: what does not keep the exporter from counting."""
     unread = [sentence for sentence in (logs.stuck(), summary.stuck()) if sentence is not None]
     return [*unread, *housekeeping.left_out.values()]
+
+
+def _require_descriptors(settings: Settings) -> None:
+    """Refuse a limit at which calls or scrapes would find no descriptor. Half of them all are the web server's."""
+    receives = max(settings.sqs.max_receives, len(settings.queue))
+    needed = 2 * (OWN_DESCRIPTORS + 2 * receives)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        raise ExporterError(
+            f"this process may have {soft} files open, and {receives} receives at once need {needed}: raise the limit "
+            f"(ulimit -n {needed}), or lower --sqs.max-receives"
+        )
 
 
 @contextmanager
