@@ -57,6 +57,11 @@ false-alarms: $(VENV)/dev.stamp ## Simulate weeks in which nothing is wrong, and
 soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about a quarter of an hour; SOAK_FLAGS are benchmarks/soak.py's
 	$(BIN)/python benchmarks/soak.py $(SOAK_FLAGS)
 
+.PHONY: soak-replicas
+soak-replicas: $(VENV)/dev.stamp ## Kill replicas and PostgreSQL 220 times, and 50 speakers under a Prometheus, about half an hour
+	REPLICA_KILLS=220 SPEAKER_KILLS=50 POSTGRES_MODEL_SEEDS=20 $(BIN)/python -m pytest -o faulthandler_timeout=0 \
+	  tests/system/test_postgres_replicas.py tests/system/test_postgres_prometheus.py tests/system/test_postgres_model.py $(TEST_FLAGS)
+
 .PHONY: hostile
 hostile: $(VENV)/dev.stamp ## Send it a million types, answers of 60 MiB and more generated bodies, about ten minutes
 	HYPOTHESIS_PROFILE=soak $(BIN)/python -m pytest tests/system/test_hostile_messages.py tests/system/test_cardinality.py $(TEST_FLAGS)

@@ -33,6 +33,11 @@ class Backoff:
         self._failures = 0
         self.due_at = float("-inf")
 
+    @property
+    def failing(self) -> bool:
+        """Whether the last try failed."""
+        return self._failures > 0
+
     def due(self, now: float) -> bool:
         """Whether the next try may be made at `now`."""
         return now >= self.due_at

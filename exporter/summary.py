@@ -12,6 +12,7 @@ import time
 from typing import TYPE_CHECKING
 
 from exporter.events.event import NANO
+from exporter.telemetry.line_writer import line_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -103,7 +104,11 @@ class Summary:
             count, net_nano = _shown(totals)
             line = {"queue": queue} if self._show_queue else {}
             try:
-                stream.write(json.dumps({**line, "type": name, "count": count, "sum": net_nano / NANO}) + "\n")
+                stream.write(
+                    line_start(stream)
+                    + json.dumps({**line, "type": name, "count": count, "sum": net_nano / NANO})
+                    + "\n"
+                )
                 stream.flush()
             except (OSError, ValueError) as error:
                 self._stream = None

@@ -145,10 +145,10 @@ class ExporterProcess:
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         command = [*self.through, str(PROGRAM), "run", "--queue", self.queue]
         command += ["--ledger.path" if isinstance(self.ledger, Path) else "--ledger.url", str(self.ledger)]
-        command += ["--web.listen-address", f"127.0.0.1:{self.port}", "--log.format", "json", *self.arguments]
+        command += ["--web.listen-address", f"127.0.0.1:{self.port}", *self.arguments]
         process = subprocess.Popen(
             command,
-            env={**inherited, **self.environment, **environment},
+            env={**inherited, "EXPORTER_LOG__FORMAT": "json", **self.environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -135,6 +135,26 @@ class PostgresServer:
             cwd="/",
         )
 
+    def be_standby_of(self, primary: PostgresServer) -> None:
+        """Copy a server, follow it, and have each of its commits wait for this one."""
+        self.run(
+            *("pg_basebackup", "-D", str(self.data), "-h", "127.0.0.1", "-p", str(primary.port), "-U", "postgres"),
+            *("-R", "--checkpoint=fast", "--no-sync"),
+        )
+        self.start()
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        primary.execute("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + START_SECONDS
+        while primary.execute("SELECT sync_state FROM pg_stat_replication") != [("sync",)]:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def promote(self) -> None:
+        """Make a standby the primary, that waits for nobody."""
+        self.execute("SELECT pg_promote()")
+        self.execute("ALTER SYSTEM RESET synchronous_standby_names")
+        self.execute("SELECT pg_reload_conf()")
+
     def close(self) -> None:
         """Stop it and close its log."""
         self.stop(signal.SIGQUIT)

@@ -1,18 +1,21 @@
-"""`demo`: a run on an SQS of its own, with a producer, a temporary ledger and nothing to set up."""
+"""`demo`: a run on an SQS of its own, with a producer for each queue, a temporary ledger and nothing to set up."""
 
 from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import embedded_sqs
 from exporter.cli.build import PROGRAM
-from exporter.cli.options import DEMO_FLAG_ONLY, DEMO_SUMMARY_INTERVAL
+from exporter.cli.demo_show import DemoShow
+from exporter.cli.options import DEMO_FLAG_ONLY, DEMO_SUMMARY_INTERVAL, DemoOptions
 from exporter.cli.run import run
-from exporter.settings.sources import read_settings
+from exporter.cli.terminal import on_a_terminal
+from exporter.settings.sources import read_options, read_settings
 from exporter.telemetry import logs
 
 if TYPE_CHECKING:
@@ -25,7 +28,10 @@ SHUTDOWN_SECONDS = 1.5
 
 
 def execute(invocation: Invocation) -> int:
-    """Run until a signal comes. Raises ExporterError."""
+    """Run until a signal comes, then prove that what was sent was counted. Raises ExporterError."""
+    # The table says what the summary and the log would: in between, their lines would tear it apart.
+    live = on_a_terminal() and sys.stdout is not None and sys.stdout.isatty()
+    options = read_options(DemoOptions, invocation.options)
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as directory:
         settings = read_settings(
             invocation.settings,
@@ -33,7 +39,8 @@ def execute(invocation: Invocation) -> int:
             defaults={
                 "queue": embedded_sqs.QUEUE,
                 "ledger.path": str(Path(directory, "ledger.db")),
-                "summary.interval": DEMO_SUMMARY_INTERVAL,
+                "summary.interval": "0" if live else DEMO_SUMMARY_INTERVAL,
+                **({"log.level": "warn"} if live else {}),
             },
             flag_only=DEMO_FLAG_ONLY,
         )
@@ -41,9 +48,14 @@ def execute(invocation: Invocation) -> int:
         shutdown = settings.shutdown.model_copy(
             update={"timeout_seconds": min(settings.shutdown.timeout_seconds, SHUTDOWN_SECONDS)},
         )
-        with embedded_sqs.running() as sqs:
+        with embedded_sqs.running(queues=options.queues) as sqs:
+            page = f"http://{settings.web.listen_address}/"
             log.info(
                 "events are on their way: their counts follow on stdout, and in the browser as a page and as metrics",
-                extra={"page": f"http://{settings.web.listen_address}/", "end_it_with": "Ctrl-C"},
+                extra={"page": page, "end_it_with": "Ctrl-C"},
             )
-            return run(settings.model_copy(update={"queue": (sqs.queue,), "shutdown": shutdown}), sqs.connection)
+            return run(
+                settings.model_copy(update={"queue": sqs.queues, "shutdown": shutdown}),
+                sqs.connection,
+                DemoShow(sqs, page, live=live),
+            )

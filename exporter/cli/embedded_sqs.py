@@ -10,17 +10,19 @@ import sys
 import threading
 from dataclasses import dataclass
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from botocore.config import Config
 from botocore.session import Session
 
+from exporter.cli.build import REVISION_VARIABLE
 from exporter.errors import ExporterError, QueueUnavailableError, WrongSettingError
 from exporter.producer.produce import Account, produce
 from exporter.sqs.aws import connect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
     from exporter.sqs.aws import Connection
 
@@ -45,37 +47,59 @@ class Demo:
 
     connection: Connection
     """To the embedded SQS, with credentials of its own; the environment stays as it is."""
-    queue: str
-    account: Account
-    """What the producer has sent so far."""
+    accounts: Mapping[str, Account]
+    """What the producers have sent so far, by queue."""
+    stop: threading.Event
+    """Set it to end the producers."""
+    producers: Sequence[threading.Thread]
+
+    @property
+    def queues(self) -> tuple[str, ...]:
+        """The names of its queues."""
+        return tuple(self.accounts)
 
 
 @contextlib.contextmanager
-def running(*, rate: float = RATE) -> Iterator[Demo]:
-    """Start the embedded SQS in a process of its own and a producer that sends `rate` messages a second to it.
+def running(*, queues: int = 1, rate: float = RATE) -> Iterator[Demo]:
+    """Start the embedded SQS in a process of its own, and for each queue a producer of `rate` messages a second.
 
-    Both end with the context; the SQS also when this process dies in whatever way. Raises WrongSettingError where the
+    All end with the context; the SQS also when this process dies in whatever way. Raises WrongSettingError where the
     demo's extra dependencies are not installed.
     """
     if find_spec("moto") is None or find_spec("flask") is None:
-        raise WrongSettingError('The demo needs more than the exporter: pip install "sqs-event-exporter[demo]"')
+        raise WrongSettingError(_how_to_install())
+    names = [QUEUE] if queues == 1 else [f"{QUEUE}-{number}" for number in range(1, queues + 1)]
     with _embedded_sqs() as endpoint_url:
         connection = _connect(endpoint_url)
-        queue_url = _create_queues(connection)
         stop = threading.Event()
-        account = Account()
-        producer = threading.Thread(
-            target=_produce,
-            args=(connection, queue_url, rate, stop, account),
-            name="producer",
-            daemon=True,
-        )
-        producer.start()
+        accounts = {name: Account() for name in names}
+        producers = [
+            threading.Thread(
+                target=_produce,
+                args=(connection, queue_url, rate, stop, accounts[name]),
+                name=f"producer of {name}",
+                daemon=True,
+            )
+            for name, queue_url in _create_queues(connection, names).items()
+        ]
+        for producer in producers:
+            producer.start()
         try:
-            yield Demo(connection, QUEUE, account)
+            yield Demo(connection, accounts, stop, producers)
         finally:
             stop.set()
-            producer.join(STOP_SECONDS)
+            for producer in producers:
+                producer.join(STOP_SECONDS)
+
+
+def _how_to_install() -> str:
+    what = "the demo needs moto and flask, which are not part of the exporter itself"
+    if os.environ.get(REVISION_VARIABLE):
+        return f'{what} nor of its image: run `make demo` in a checkout, or pip install "sqs-event-exporter[demo]"'
+    root = Path(__file__).resolve().parents[2]
+    if (root / "pyproject.toml").exists():
+        return f'{what}: run `make demo`, or {sys.executable} -m pip install "{root}[demo]"'
+    return f'{what}: {sys.executable} -m pip install "sqs-event-exporter[demo]"'
 
 
 @contextlib.contextmanager
@@ -119,19 +143,21 @@ def _connect(endpoint_url: str) -> Connection:
     return connect(session, endpoint_url=endpoint_url)
 
 
-def _create_queues(connection: Connection) -> str:
+def _create_queues(connection: Connection, names: Sequence[str]) -> dict[str, str]:
     client = connection.client
     dead_letters = client.create_queue(QueueName=DEAD_LETTER_QUEUE)["QueueUrl"]
     said = client.get_queue_attributes(QueueUrl=dead_letters, AttributeNames=["QueueArn"])
-    return client.create_queue(
-        QueueName=QUEUE,
-        Attributes={
-            "VisibilityTimeout": str(VISIBILITY_TIMEOUT_SECONDS),
-            "RedrivePolicy": json.dumps(
-                {"deadLetterTargetArn": said["Attributes"]["QueueArn"], "maxReceiveCount": MAX_RECEIVES},
-            ),
-        },
-    )["QueueUrl"]
+    policy = {"deadLetterTargetArn": said["Attributes"]["QueueArn"], "maxReceiveCount": MAX_RECEIVES}
+    return {
+        name: client.create_queue(
+            QueueName=name,
+            Attributes={
+                "VisibilityTimeout": str(VISIBILITY_TIMEOUT_SECONDS),
+                "RedrivePolicy": json.dumps(policy),
+            },
+        )["QueueUrl"]
+        for name in names
+    }
 
 
 def _produce(connection: Connection, queue_url: str, rate: float, stop: threading.Event, account: Account) -> None:

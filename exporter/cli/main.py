@@ -6,6 +6,7 @@ flag are answered at once.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -18,6 +19,7 @@ from exporter.cli.options import (
     DEMO_FLAG_ONLY,
     DEMO_SUMMARY_INTERVAL,
     CheckOptions,
+    DemoOptions,
     LedgerActionOptions,
     PeekOptions,
     ProduceOptions,
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED = 128 + signal.SIGINT
 PIPE_CLOSED = 128 + signal.SIGPIPE
+CANNOT_WRITE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EBADF, errno.EFBIG})
+"""What a full or broken stdout answers."""
 
 
 EVERY = frozenset(field.setting.key for field in setting_fields(Settings))
@@ -47,6 +51,7 @@ COMMANDS = {
     "demo": Command(
         "show it all, on an SQS of its own and with a producer",
         EVERY - {"queue", "until-empty"},
+        DemoOptions,
         defaults={"ledger.path": "a temporary file", "summary.interval": DEMO_SUMMARY_INTERVAL},
         flag_only=DEMO_FLAG_ONLY,
     ),
@@ -80,6 +85,7 @@ COMMANDS = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 2 for a wrong usage or setting, 1 for what fails later."""
+    _open_closed_streams()
     try:
         code = _main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()
@@ -92,7 +98,24 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Python flushes stdout once more at exit, and would complain then.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return PIPE_CLOSED
+    except OSError as error:
+        if error.errno not in CANNOT_WRITE or error.filename is not None:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        logs.say(f"{PROGRAM}: stdout can't be written: {error.strerror}")
+        return ExporterError.exit_code
     return code
+
+
+def _open_closed_streams() -> None:
+    """Let nothing else, such as the ledger, be opened as a standard stream that was closed (`>&-`)."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - until the process ends
 
 
 def _main(arguments: Sequence[str]) -> int:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 from typing import TYPE_CHECKING
 
-from exporter.errors import WrongSettingError
+from exporter.cli.postgres import open_postgres
+from exporter.ledger.sqlite.database import in_use
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.names import is_prefix, queue_name_of
 
@@ -12,11 +15,23 @@ if TYPE_CHECKING:
     from exporter.ledger.postgres.ledger import PostgresLedger
     from exporter.settings import Settings
 
+LOCK_TIMEOUT_SECONDS = 10.0
+"""How long a start waits for the process before it to give the ledger up."""
+
+log = logging.getLogger("exporter")
+
 
 def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
     """Open the ledger that the settings name; one in PostgreSQL connects when it is polled. Raises ExporterError."""
     if settings.ledger.url:
-        return _postgres_ledger(settings, settings.ledger.url)
+        return open_postgres(settings, settings.ledger.url)
+    path = str(settings.ledger.path)
+    with contextlib.suppress(OSError):  # opening it says what is wrong
+        if in_use(path):
+            log.warning(
+                "another process has the ledger: waiting for it to end",
+                extra={"ledger": path, "at_most_seconds": LOCK_TIMEOUT_SECONDS},
+            )
     return SqliteLedger(
         str(settings.ledger.path),
         name=settings.ledger.name,
@@ -28,24 +43,5 @@ def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
         window_seconds=settings.ledger.window_seconds,
         id_window_seconds=settings.events.id_window_seconds,
         max_ids=settings.ledger.max_ids,
-    )
-
-
-def _postgres_ledger(settings: Settings, url: str) -> PostgresLedger:
-    try:
-        from exporter.ledger.postgres.ledger import PostgresLedger  # noqa: PLC0415 - an extra that not everybody has
-    except ImportError as error:
-        raise WrongSettingError(
-            f"--ledger.url needs psycopg, which is not here ({error}): pip install 'sqs-event-exporter[postgres]'"
-        ) from None
-    return PostgresLedger(
-        url,
-        name=settings.ledger.name,
-        types=settings.events.types,
-        max_types=settings.events.max_types,
-        label_names=settings.label_names,
-        max_series=settings.events.max_series,
-        window_seconds=settings.ledger.window_seconds,
-        id_window_seconds=settings.events.id_window_seconds,
-        max_ids=settings.ledger.max_ids,
+        lock_timeout_seconds=LOCK_TIMEOUT_SECONDS,
     )

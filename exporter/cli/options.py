@@ -122,3 +122,22 @@ class ProduceOptions(Group):
         Field(ge=0, le=1, allow_inf_nan=False),
         Setting("duplicate-fraction", "how many of the messages are sent again", "a number from 0 to 1", "F"),
     ] = 0.0
+    event_ids: Annotated[
+        bool,
+        Setting(
+            "event-ids",
+            "give each event an id of its own in the field id, which a duplicate repeats (see --events.id-field)",
+            "true or false",
+            "true|false",
+        ),
+    ] = False
+
+
+class DemoOptions(Group):
+    """What demo shows."""
+
+    queues: Annotated[
+        int,
+        Field(ge=1, le=10),
+        Setting("queues", "how many queues to count, each with a producer", "a whole number from 1 to 10", "N"),
+    ] = 1

@@ -18,6 +18,7 @@ from exporter.sqs import BATCH_SIZE, QueueAttributes
 from exporter.sqs.aws import connect, reason_of
 from exporter.sqs.lookups import QueueLookup
 from exporter.telemetry import logs
+from exporter.telemetry.line_writer import line_start
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -48,7 +49,7 @@ def execute(invocation: Invocation) -> int:
         with Progress("peek", options.count, "messages") as progress:
             for message in look.messages(options.count, parser.attribute_names):
                 outcome = _outcome(message, parser, settings.label_names)
-                print(json.dumps({"message_id": message["MessageId"], **outcome}), flush=True)
+                print(line_start(sys.stdout) + json.dumps({"message_id": message["MessageId"], **outcome}), flush=True)
                 shown += 1
                 progress.advance()
     finally:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.command_line import configure, one_queue
 from exporter.cli.options import ProduceOptions
+from exporter.cli.terminal import Counting
 from exporter.producer import produce as producer
 from exporter.settings.sources import read_options
 from exporter.sqs.names import queue_name_of
@@ -27,7 +28,8 @@ def execute(invocation: Invocation) -> int:
     """Send until the count is reached or a signal comes. Raises ExporterError."""
     settings, options = configure(invocation), read_options(ProduceOptions, invocation.options)
     queue = one_queue(settings, "produce")
-    with _tracing(queue) as trace:
+    account = producer.Account()
+    with _tracing(queue) as trace, Counting("produce", options.count, "messages", lambda: account.messages):
         producer.run(
             queue,
             rate=options.rate or (None if options.count else DEFAULT_RATE),
@@ -35,7 +37,9 @@ def execute(invocation: Invocation) -> int:
             seed=options.seed,
             invalid_fraction=options.invalid_fraction,
             duplicate_fraction=options.duplicate_fraction,
+            event_ids=options.event_ids,
             trace=trace,
+            account=account,
         )
     return 0
 

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import sys
+import threading
 from typing import TYPE_CHECKING, Self
 
+from exporter.telemetry.line_writer import bar_shown
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from rich.progress import Progress as RichProgress
     from rich.progress import TaskID
+
+
+REDRAW_SECONDS = 0.2
 
 
 def on_a_terminal() -> bool:
@@ -58,6 +65,7 @@ class Progress:
                 redirect_stderr=False,
             )
             self._task = self._bar.add_task(self._what, total=self._total)
+            bar_shown.set()
             self._bar.start()
         return self
 
@@ -66,3 +74,32 @@ class Progress:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+            bar_shown.clear()
+
+
+class Counting:
+    """A bar of what counts by itself; a context manager. `done` says how far it is, and is asked on another thread."""
+
+    def __init__(self, what: str, total: int | None, unit: str, done: Callable[[], int]) -> None:
+        self._progress = Progress(what, total, unit)
+        self._done = done
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="progress", daemon=True)
+
+    def __enter__(self) -> Self:
+        if on_a_terminal():
+            self._progress.__enter__()
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._ended.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+            self._progress.__exit__(kind, error, traceback)
+
+    def _run(self) -> None:
+        while not self._ended.wait(REDRAW_SECONDS):
+            self._progress.show(self._done())

@@ -83,15 +83,13 @@ class Deletions:
         for _ in range(most):
             if self._waiting and now < self._held_until(visibility_timeout_seconds):
                 return
-            batch: list[Deletion] = []
-            while self._waiting and len(batch) < BATCH_SIZE:
-                deletion = self._waiting.popleft()
-                if deletion.valid_until > now:
-                    batch.append(deletion)
-            if not batch:
+            taken = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
+            batch = [deletion for deletion in taken if deletion.valid_until > now]
+            if not taken:
                 return
-            self._sent += len(batch)
-            yield batch
+            if batch:
+                self._sent += len(batch)
+                yield batch
 
     def _held_until(self, visibility_timeout_seconds: float) -> float:
         received_at = self._waiting[0].valid_until - visibility_timeout_seconds
@@ -102,7 +100,7 @@ class Deletions:
         self._sent -= len(deletions)
         self._failing = self.denied = False
         self._failures.succeeded()
-        if any(deletion.refused for deletion in deletions):
+        if self._refusals.failing and any(deletion.refused for deletion in deletions):
             self._refusals.succeeded()
 
     def refused(self, deletions: Sequence[Deletion], now: float) -> None:

@@ -26,6 +26,10 @@ FIRST_ITERATIONS_SECONDS = 0.02
 """How long an iteration waits while no queue is known yet: it is often found within milliseconds."""
 DELETE_GRACE_SECONDS = 0.5
 """What the last commit and its deletes are given after the shutdown timeout is over."""
+COMMIT_MESSAGES = 1_000
+"""So many messages of a backlog share a commit, which costs as much as many of them."""
+COMMIT_WAIT_SECONDS = 0.02
+"""The longest that messages of a backlog wait for others to share their commit."""
 MAX_GATHERED_MESSAGES = 2_500
 """How many messages may wait for a commit under way to end before receives pause."""
 
@@ -78,6 +82,8 @@ class Consumer:
         self._gathered: dict[str, Queue] = {}
         """Queues whose messages wait to be submitted."""
         self._gathered_messages = 0
+        self._submit_at = float("inf")
+        """When they are submitted even if more are on their way (monotonic seconds)."""
         self._shortest_visibility_timeout_seconds = float("inf")
         self._under_way: dict[str, Parsed] = {}
         self._worked_at = monotonic()
@@ -125,7 +131,8 @@ class Consumer:
 
     def _wait_seconds(self, now: float) -> float:
         longest = ITERATION_SECONDS if self._states else FIRST_ITERATIONS_SECONDS
-        return max(0.0, min(longest, self._next_due_at - now, self._recorder.deadline() - now))
+        submit_at = float("inf") if self._recorder.under_way else self._submit_at
+        return max(0.0, min(longest, min(self._next_due_at, submit_at, self._recorder.deadline()) - now))
 
     def _follow_housekeeping(self) -> None:
         """Take up what the housekeeping thread found out; the mapping is another one where anything changed."""
@@ -165,6 +172,8 @@ class Consumer:
                 self._worked_at = answer.answered_at
                 queue.receive_succeeded(answer)
                 if answer.messages:
+                    if not self._gathered:
+                        self._submit_at = answer.answered_at + COMMIT_WAIT_SECONDS
                     self._gathered[name] = queue
                     self._gathered_messages += len(answer.messages)
             elif isinstance(answer, Deleted):
@@ -211,9 +220,9 @@ class Consumer:
         """Submit what has gathered, unless a commit is under way: then it waits for that one to end."""
         now = self._monotonic()
         if not self._recorder.under_way:
-            if self._gathered_messages:
+            if self._gathered and not self._more_to_come(now):
                 self._submit_gathered(now)
-            else:
+            elif not self._gathered:
                 self._recorder.keep(now, limited=any(queue.limited for queue in self._queues.values()))
             self._complete()
         if not self._recorder.working:
@@ -221,8 +230,20 @@ class Consumer:
             for queue in self._queues.values():
                 queue.drop_deletes()
 
+    def _more_to_come(self, now: float) -> bool:
+        """Whether the messages that wait to be submitted should wait for others: all are of backlogs."""
+        return (
+            self._gathered_messages < COMMIT_MESSAGES
+            and now < self._submit_at
+            and self._recorder.working
+            and not self._stopping
+            and self._client.receives_in_flight() > 0
+            and all(queue.has_backlog for queue in self._gathered.values())
+        )
+
     def _submit_gathered(self, now: float) -> None:
         gathered, self._gathered, self._gathered_messages = self._gathered, {}, 0
+        self._submit_at = float("inf")
         received = [answer for queue in gathered.values() for answer in queue.gathered]
         with self._instrumentation.processing(received):
             self._under_way = {name: queue.parse(now) for name, queue in gathered.items()}

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from exporter.consumer.recorder import Recorder
     from exporter.events.event import EventParser
-    from exporter.sqs import QueueAttributes, Target
+    from exporter.sqs import QueueAttributes, QueueDepth, Target
     from exporter.sqs.answers import Deleted, Failed, Received
     from exporter.sqs.client import Client
     from exporter.sqs.housekeeping import QueueState
@@ -93,6 +93,7 @@ class Queue:
         self._deletions = Deletions(self._window, fifo=name.endswith(".fifo"))
         self._target: Target | None = None
         self._attributes: QueueAttributes | None = None
+        self._depth: QueueDepth | None = None
         self._bound = False
         self._gone = False
         self._received_once = False
@@ -104,6 +105,8 @@ class Queue:
         """How many messages have arrived and wait to be submitted."""
         self.drained = False
         """Whether the last answer was empty."""
+        self.has_backlog = False
+        """Whether the last answer was full."""
         self.limited = False
         """Whether receives are slowed down because the ledger can't remember more."""
 
@@ -120,7 +123,12 @@ class Queue:
             self._readiness.set("queue", str(state.problem))
         if state.attributes is not None and state.attributes != self._attributes:
             self._take_attributes(state.attributes)
-        depth = state.depth
+        self._depth = state.depth
+        self._tell_quota()
+
+    def _tell_quota(self) -> None:
+        """Say so where SQS answers with nothing because the quota of messages in flight is reached."""
+        depth = self._depth
         in_flight = depth.in_flight if depth is not None else None
         if self.drained and depth is not None and depth.visible and in_flight and in_flight >= NEAR * MAX_IN_FLIGHT:
             self._readiness.set(
@@ -172,9 +180,11 @@ class Queue:
 
     def receive_succeeded(self, answer: Received) -> None:
         """Take in an answer to a receive; what it brought is gathered."""
-        messages = len(answer.messages)
+        messages = all_messages = len(answer.messages)
         self.drained = not messages and not answer.released
+        self.has_backlog = messages >= BATCH_SIZE
         if answer.released:
+            all_messages += sum(answer.released.values())
             self._recorder.release(self.name, answer.released)
             if not messages:
                 # Going on at once would run through the queue and bring its messages nearer to the dead-letter queue.
@@ -184,12 +194,14 @@ class Queue:
                 return
         self._advance(answer)
         self._received_once = True
-        self._pacing.answered(messages + sum(answer.released.values()), answer.sent_at, answer.answered_at)
+        self._pacing.answered(all_messages, answer.sent_at, answer.answered_at)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
             self._readiness.clear("quota")
             self.gathered.append(answer)
             self.gathered_messages += messages
+        else:
+            self._tell_quota()
 
     def _advance(self, answer: Received) -> None:
         """Let the queue's clock run by the time in which receives succeeded, pauses between two of them included.
@@ -211,17 +223,16 @@ class Queue:
 
     def deleted(self, answer: Deleted) -> None:
         """Take in an answer to a batch delete."""
+        confirmed, at = answer.confirmed, answer.answered_at
         refused = [deletion for deletion, _ in answer.failed]
-        if not answer.confirmed:
+        if not confirmed:
             reason = answer.failed[0][1]
-            self._deletes_failed(refused, answer.answered_at, reason, f"none of {len(refused)} deletes was confirmed")
+            self._deletes_failed(refused, at, reason, f"none of {len(refused)} deletes was confirmed")
             return
-        self._recorder.settle(
-            self.name,
-            [deletion.message_id for deletion in answer.confirmed if answer.answered_at < deletion.valid_until],
-        )
-        self._deletions.confirmed(answer.confirmed)
-        self._deletions.refused(refused, answer.answered_at)
+        self._recorder.settle(self.name, [one.message_id for one in confirmed if at < one.valid_until])
+        self._deletions.confirmed(confirmed)
+        if refused:
+            self._deletions.refused(refused, at)
         self._readiness.deletes_succeeded()
 
     def delete_failed(self, answer: Failed) -> None:
@@ -299,16 +310,15 @@ class Queue:
     def _observe_ages(self, parsed: Parsed, fresh: Sequence[bool]) -> None:
         """Show how old the events and messages were that this commit counted; below 0 where a clock runs ahead."""
         wall_seconds = self._wall()
-        event_ages_seconds = []
-        message_ages_seconds = []
-        messages = (message for answer in parsed.received for message in answer.messages)
-        for message, delivery, is_fresh in zip(messages, parsed.deliveries, fresh, strict=True):
-            outcome = delivery.outcome
-            if is_fresh and not isinstance(outcome, str):
-                if outcome.occurred_at_seconds is not None:
-                    event_ages_seconds.append(wall_seconds - outcome.occurred_at_seconds)
-                if message.sent_at_seconds is not None:
-                    message_ages_seconds.append(wall_seconds - message.sent_at_seconds)
+        outcomes = [delivery.outcome for delivery in parsed.deliveries]
+        sent_at = [message.sent_at_seconds for answer in parsed.received for message in answer.messages]
+        counted = [
+            (outcome.occurred_at_seconds, at)
+            for outcome, at, is_fresh in zip(outcomes, sent_at, fresh, strict=True)
+            if is_fresh and not isinstance(outcome, str)
+        ]
+        event_ages_seconds = [wall_seconds - at for at, _ in counted if at is not None]
+        message_ages_seconds = [wall_seconds - at for _, at in counted if at is not None]
         self._instrumentation.events_counted(self.name, event_ages_seconds, message_ages_seconds)
 
     def drop_deletes(self) -> None:

@@ -61,6 +61,11 @@ class Account:
     """In 1e-9, so that they are exact."""
     invalid: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     duplicates: int = 0
+    duplicate_counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
+    """Of `counts`, those that were sent before: whoever knows events by their own ids counts so many fewer."""
+    duplicate_sums_nano: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
+    event_ids: bool = False
+    """Whether the events have ids of their own."""
     messages: int = 0
     uncertain: int = 0
     """Sends without an answer: SQS may have them or not, and they are in none of the other numbers."""
@@ -74,9 +79,15 @@ class Account:
             return
         self.counts[message.type] += 1
         self.sums_nano[message.type] += message.value_nano
+        if message.duplicate:
+            self.duplicate_counts[message.type] += 1
+            self.duplicate_sums_nano[message.type] += message.value_nano
 
     def as_json(self) -> str:
-        """One line; `uncertain` is there only if there is something uncertain, and then nothing can be checked."""
+        """One line; `uncertain` is there only if there is something uncertain, and then nothing can be checked.
+
+        `once` is there where events have ids of their own: what comes out where each is counted once.
+        """
         sent = {name: {"count": self.counts[name], "sum": self.sums_nano[name] / NANO} for name in TYPES}
         account: dict[str, Any] = {
             "sent": sent,
@@ -84,6 +95,14 @@ class Account:
             "duplicates": self.duplicates,
             "messages": self.messages,
         }
+        if self.event_ids:
+            account["once"] = {
+                name: {
+                    "count": self.counts[name] - self.duplicate_counts[name],
+                    "sum": (self.sums_nano[name] - self.duplicate_sums_nano[name]) / NANO,
+                }
+                for name in TYPES
+            }
         if self.uncertain:
             account["uncertain"] = self.uncertain
         return json.dumps(account)
@@ -97,20 +116,22 @@ def run(  # noqa: PLR0913 - they are the command's options
     seed: int | None = None,
     invalid_fraction: float = 0.0,
     duplicate_fraction: float = 0.0,
+    event_ids: bool = False,
     trace: Trace | None = None,
+    account: Account | None = None,
 ) -> None:
     """Send until `count` or a signal, then print the account on stdout; a second signal ends the process at once.
 
     `queue` is a name or a URL. Raises WrongSettingError, or QueueUnavailableError (after the account).
     """
     queue_name_of(queue)
-    connection = connect()
+    connection = connect(queues=[queue]).for_queue(queue)
     try:
         queue_url = connection.queue_url(queue)
     except (BotoCoreError, ClientError) as error:
         raise connection.unavailable(queue, error) from None
     stop = threading.Event()
-    account = Account()
+    account = account or Account()
     _stop_at_signal(stop)
     try:
         # On a thread of its own: a signal's handler that sets an event which its own thread waits for can deadlock.
@@ -124,6 +145,7 @@ def run(  # noqa: PLR0913 - they are the command's options
                 seed=seed,
                 invalid_fraction=invalid_fraction,
                 duplicate_fraction=duplicate_fraction,
+                event_ids=event_ids,
                 stop=stop,
                 account=account,
                 trace=trace,
@@ -141,6 +163,7 @@ def produce(  # noqa: PLR0913 - they are the command's options
     seed: int | None = None,
     invalid_fraction: float = 0.0,
     duplicate_fraction: float = 0.0,
+    event_ids: bool = False,
     stop: threading.Event,
     max_backlog: int | None = None,
     account: Account | None = None,
@@ -149,11 +172,14 @@ def produce(  # noqa: PLR0913 - they are the command's options
     """Send `count` messages (None: until `stop`), `rate` a second (None: as fast as it goes), and return the account.
 
     `count` includes the invalid ones and the duplicates. With `max_backlog` it pauses while more messages are visible
-    in the queue. Raises QueueUnavailableError where trying again is of no use; an `account` that was passed in holds
-    what was sent until then.
+    in the queue. In a FIFO queue each type is a message group. Raises QueueUnavailableError where trying again is of no
+    use; an `account` that was passed in holds what was sent until then.
     """
     account = account or Account()
-    stream = messages(seed, invalid_fraction=invalid_fraction, duplicate_fraction=duplicate_fraction)
+    account.event_ids = event_ids
+    stream = messages(
+        seed, invalid_fraction=invalid_fraction, duplicate_fraction=duplicate_fraction, event_ids=event_ids
+    )
     if count is not None:
         stream = islice(stream, count)
     schedule = _Schedule(rate)
@@ -236,7 +262,8 @@ def _send(
     """Send one batch, enter in the account what became of it, and return what SQS refused for now."""
     try:
         with trace(len(batch)) as context:
-            entries = [_entry(position, message, context) for position, message in enumerate(batch)]
+            fifo = queue_url.endswith(".fifo")
+            entries = [_entry(position, message, context, fifo=fifo) for position, message in enumerate(batch)]
             answer = connection.client.send_message_batch(QueueUrl=queue_url, Entries=entries)
     except Exception as error:
         reason = reason_of(error)
@@ -263,8 +290,13 @@ def _send(
     return again
 
 
-def _entry(position: int, message: Message, context: Mapping[str, str]) -> SendMessageBatchRequestEntryTypeDef:
+def _entry(
+    position: int, message: Message, context: Mapping[str, str], *, fifo: bool
+) -> SendMessageBatchRequestEntryTypeDef:
     entry: SendMessageBatchRequestEntryTypeDef = {"Id": str(position), "MessageBody": message.body}
+    if fifo:
+        entry["MessageGroupId"] = message.type
+        entry["MessageDeduplicationId"] = message.deduplication_id
     if context:
         entry["MessageAttributes"] = {
             name: {"DataType": "String", "StringValue": value} for name, value in context.items()

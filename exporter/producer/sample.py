@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from dataclasses import dataclass, replace
+import uuid
+from dataclasses import dataclass, field, replace
+from itertools import count
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +31,10 @@ class Message:
     """In 1e-9."""
     reason: str | None = None
     duplicate: bool = False
-    """The body was sent before. SQS gives it a MessageId of its own, as to a retry, so it is counted again."""
+    """The body was sent before. SQS gives it a MessageId of its own, as to a retry, so it is counted again unless its
+    event has an id of its own and --events.id-field says where."""
+    deduplication_id: str = field(default="", compare=False)
+    """What a FIFO queue knows it by; another one for each message, so that it takes duplicates, too."""
 
 
 def messages(
@@ -37,20 +42,27 @@ def messages(
     *,
     invalid_fraction: float,
     duplicate_fraction: float,
+    event_ids: bool = False,
     now: Callable[[], float] = time.time,
 ) -> Iterator[Message]:
-    """Make messages without end; but for the timestamps, the same seed makes the same ones."""
+    """Make messages without end; but for timestamps and ids, the same seed makes the same ones.
+
+    With `event_ids` each event has an id of its own in the field `id`, which a duplicate repeats.
+    """
     sample = Random(seed)  # noqa: S311 - a sample, no secret
+    run = uuid.uuid4().hex
+    numbers = count(1)
     previous: Message | None = None
     while True:
         if previous is not None and sample.random() < duplicate_fraction:
             previous = replace(previous, duplicate=True)
         else:
-            previous = _message(sample, now(), invalid=sample.random() < invalid_fraction)
-        yield previous
+            event_id = f"{run}-{next(numbers)}" if event_ids else None
+            previous = _message(sample, now(), event_id, invalid=sample.random() < invalid_fraction)
+        yield replace(previous, deduplication_id=f"{run}-{next(numbers)}")
 
 
-def _message(sample: Random, now_seconds: float, *, invalid: bool) -> Message:
+def _message(sample: Random, now_seconds: float, event_id: str | None, *, invalid: bool) -> Message:
     (name,) = sample.choices(TYPES, MIX)
     cents = {
         "pageview": 100,
@@ -63,6 +75,8 @@ def _message(sample: Random, now_seconds: float, *, invalid: bool) -> Message:
         "value": cents / 100 if name == "purchase" else cents // 100,
         "occurred_at": time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(occurred_seconds)),
     }
+    if event_id is not None:
+        event["id"] = event_id
     reason, spoil = sample.choice(_FLAWS) if invalid else (None, json.dumps)
     return Message(spoil(event), name, cents * (NANO // 100), reason)
 

@@ -203,9 +203,14 @@ class LogSettings(Group):
         Setting("log.level", "the least that is logged", "debug, info, warn or error", "LEVEL", "LOG_LEVEL"),
     ] = "info"
     format: Annotated[
-        Literal["logfmt", "json"],
-        Setting("log.format", "logfmt or json", "logfmt or json", "FORMAT"),
-    ] = "logfmt"
+        Literal["auto", "text", "logfmt", "json"],
+        Setting(
+            "log.format",
+            "text for people, logfmt, json, or auto: text on a terminal, else logfmt",
+            "auto, text, logfmt or json",
+            "FORMAT",
+        ),
+    ] = "auto"
 
 
 class Settings(Group):

@@ -62,6 +62,9 @@ _PERMISSIONS = {
 }
 """What is asked of SQS, and what to do where it is denied."""
 
+_NO_TLS = "WRONG_VERSION_NUMBER"
+"""How OpenSSL calls an answer that is not TLS at all, such as plain HTTP."""
+
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
     LoginError,
@@ -160,6 +163,8 @@ class Connection:
         way_out = _WAYS_OUT.get(reason, f"can't be asked ({reason})")
         if reason == "access_denied" and isinstance(error, ClientError):
             way_out = _PERMISSIONS[error.operation_name]
+        if reason == "tls" and _NO_TLS in str(error):
+            way_out = "was not answered in TLS: correct the port, or write http:// in AWS_ENDPOINT_URL_SQS"
         place = f'Queue "{queue}" in region {self.region} at {self.endpoint_url}'
         return QueueUnavailableError(reason, f"{place} {way_out} ({_detail(error)})")
 
@@ -213,6 +218,8 @@ def _connection(core: Session, region: str | None, endpoint_url: str | None) -> 
     except PartialCredentialsError as error:
         raise WrongSettingError(f"The AWS credentials are incomplete: {_detail(error)}") from None
     except (BotoCoreError, ValueError) as error:
+        if str(error).startswith("Invalid endpoint"):
+            raise _wrong_endpoint(str(error).partition(": ")[2]) from None
         raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {_detail(error)}") from None
     _check_endpoint(client.meta.endpoint_url)
     if not client.meta.region_name:
@@ -282,14 +289,23 @@ def _is_out_of_memory(error: BaseException | None) -> bool:
 def _check_endpoint(url: str) -> None:
     try:
         parts = urlsplit(url)
-        usable = parts.hostname and parts.port != 0 and not (parts.username or parts.password or parts.query)
+        usable = (
+            parts.scheme in {"http", "https"}
+            and parts.hostname
+            and parts.port != 0
+            and not (parts.username or parts.password or parts.query)
+        )
     except ValueError:
         usable = False
     if not usable:
-        raise WrongSettingError(
-            f"The endpoint of SQS (AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL or endpoint_url in ~/.aws/config) is "
-            f"{shown(url)}: use a URL such as http://localhost:9324, without user, password and query",
-        )
+        raise _wrong_endpoint(url)
+
+
+def _wrong_endpoint(url: str) -> WrongSettingError:
+    return WrongSettingError(
+        f"The endpoint of SQS (AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL or endpoint_url in ~/.aws/config) is "
+        f"{shown(url)}: use a URL such as http://localhost:9324, without user, password and query",
+    )
 
 
 def _ca_bundle(setting: str | None) -> str | None:

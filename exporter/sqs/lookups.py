@@ -41,15 +41,20 @@ class Look(NamedTuple):
 
 
 class QueueLookup:
-    """Asks SQS about one queue, given by name or URL; `count` is told the name of each request's operation."""
+    """Asks SQS about one queue, given by name or URL; `count` is told the name of each request's operation.
 
-    def __init__(self, connection: Connection, queue: str, count: Callable[[str], None] = _uncounted) -> None:
+    `url` is where a name is known to be.
+    """
+
+    def __init__(
+        self, connection: Connection, queue: str, count: Callable[[str], None] = _uncounted, *, url: str | None = None
+    ) -> None:
         """Raise WrongSettingError where it is neither a name nor a URL."""
         self.connection = connection
         self.queue = queue
         self.name = queue_name_of(queue)
         self._count = count
-        self._url = queue if "://" in queue else None
+        self._url = queue if "://" in queue else url
         self._dead_letter_urls: dict[str, str] = {}
 
     def look(self) -> Look:

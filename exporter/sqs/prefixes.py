@@ -83,7 +83,7 @@ class Prefixes:
                 other = shown(self._named[name])
                 self._leave_out(name, f'Queue "{name}" of prefix "{prefix}" is left out: --queue names {other} too')
             elif not self._served(name) and ("sources", name) not in self._schedule:
-                self._ask_for_sources(name)
+                self._ask_for_sources(name, url)
         if urls:
             self._set_problem(prefix, None)
             return
@@ -91,8 +91,8 @@ class Prefixes:
         sentence = f'No queue is named "{prefix}" {place}: create one, or correct --queue or AWS_REGION'
         self._set_problem(prefix, QueueUnavailableError("queue_not_found", sentence))
 
-    def _ask_for_sources(self, name: str) -> None:
-        lookup = QueueLookup(self._connection, name, partial(self._count, name))
+    def _ask_for_sources(self, name: str, url: str) -> None:
+        lookup = QueueLookup(self._connection, name, partial(self._count, name), url=url)
         self._schedule.add(
             ("sources", name),
             lookup.sources,

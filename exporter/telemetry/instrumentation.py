@@ -89,19 +89,17 @@ class Instrumentation:
             if isinstance(answer, Received):
                 queue.receives += 1
                 queue.received = True
-                messages = len(answer.messages)
-                if not messages and not answer.released:
+                if not answer.messages and not answer.released:
                     continue
-                if messages + sum(answer.released.values()) >= BATCH_SIZE:
+                if _is_full(answer):
                     queue.full_receives_seconds.append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
                 queue.deletes += 1
                 queue.deletes_seconds.append(answer.answered_at - answer.sent_at)
                 queue.deleted += len(answer.confirmed)
-            elif isinstance(answer, ChangedVisibility):
-                self._health.requests_made(answer.queue, "change_visibility", 1)
             else:
-                self._health.requests_made(answer.queue, answer.operation, 1)
+                operation = "change_visibility" if isinstance(answer, ChangedVisibility) else answer.operation
+                self._health.requests_made(answer.queue, operation, 1)
             if telemetry is None:
                 self._tell_of(answer)
             else:
@@ -253,3 +251,8 @@ class Instrumentation:
                     **self._log_rate_limiter.suppressed(kind),
                 },
             )
+
+
+def _is_full(answer: Received) -> bool:
+    messages = len(answer.messages)
+    return messages >= BATCH_SIZE or messages + sum(answer.released.values()) >= BATCH_SIZE

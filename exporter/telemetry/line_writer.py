@@ -15,6 +15,14 @@ if TYPE_CHECKING:
 
 MAX_WAITING_LINES = 1_000
 
+bar_shown = threading.Event()
+"""Set while the last line of the terminal is a progress bar, which draws itself anew."""
+
+
+def line_start(stream: TextIO | None) -> str:
+    """Return what a line has to begin with on this stream: where a progress bar stands, what erases it."""
+    return "\r\x1b[2K" if bar_shown.is_set() and stream is not None and stream.isatty() else ""
+
 
 class LineWriter:
     """Takes lines without ever waiting: beyond `MAX_WAITING_LINES` that nobody has read they are dropped and counted.
@@ -64,7 +72,7 @@ class LineWriter:
                 continue
             self._writing_since = time.monotonic()
             try:
-                self._write(line)
+                self._write(line_start(self.stream) + line)
             except (OSError, ValueError):
                 self.dropped += 1
             self._writing_since = None

@@ -1,4 +1,6 @@
-"""The log on stderr: one line a record, as logfmt or JSON. Fields are what callers give as `extra`.
+"""The log on stderr: one line a record, as logfmt or JSON, or as text for a person at a terminal.
+
+Fields are what callers give as `extra`.
 
 Logging never waits: a thread of its own writes the lines, and drops and counts what nobody reads.
 https://brandur.org/logfmt
@@ -15,12 +17,13 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
+from exporter.errors import one_line
 from exporter.telemetry.line_writer import LineWriter
 
 if TYPE_CHECKING:
     from typing import TextIO
 
-Format = Literal["logfmt", "json"]
+Format = Literal["auto", "text", "logfmt", "json"]
 Level = Literal["debug", "info", "warning", "error"]
 
 LOG_WINDOW_SECONDS = 60.0
@@ -38,12 +41,16 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 def configure(level: Level, log_format: Format, stream: TextIO | None = None) -> None:
     """Send all logging to `stream` (stderr); replaces what was configured before.
 
-    `level` is for the exporter itself. Libraries are heard from WARNING on, whatever it is: botocore's DEBUG shows
-    requests with their signatures and answers with their messages.
+    The format `auto` is text on a terminal, and logfmt elsewhere. `level` is for the exporter itself. Libraries are
+    heard from WARNING on, whatever it is: botocore's DEBUG shows requests with their signatures and answers with their
+    messages.
     """
     flush()
-    handler = LineHandler(_start_writer(stream or sys.stderr))
-    handler.setFormatter(JsonFormatter() if log_format == "json" else LogfmtFormatter())
+    stream = stream or sys.stderr
+    handler = LineHandler(_start_writer(stream))
+    if log_format == "auto":
+        log_format = "text" if stream is not None and stream.isatty() else "logfmt"
+    handler.setFormatter(_FORMATTERS[log_format]())
     own_level = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
     root.handlers = [handler]
@@ -122,6 +129,22 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the record as one line."""
         return json.dumps(_fields(record), default=str)
+
+
+class TextFormatter(logging.Formatter):
+    """`10:02:05 warning  the message  key=value ...`, with the machine's own time of day, for a person."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line."""
+        fields = _fields(record)
+        at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")  # noqa: DTZ006 - as the clock on the wall
+        message = one_line(str(fields["msg"])).encode("ascii", "backslashreplace").decode()
+        rest = " ".join(f"{key}={_logfmt(value)}" for key, value in fields.items() if key not in _FIRST_FIELDS)
+        return f"{at} {fields['level']:<8} {message}{'  ' if rest else ''}{rest}"
+
+
+_FIRST_FIELDS = frozenset({"time", "level", "msg"})
+_FORMATTERS = {"text": TextFormatter, "logfmt": LogfmtFormatter, "json": JsonFormatter}
 
 
 class LogRateLimiter:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fake_sqs.account import Account
 from fake_sqs.generate import Mix
 from fake_sqs.queues import Behaviour
-from fake_sqs.requests import NAMES
+from fake_sqs.requests import MAX_BATCH, NAMES
 
 if TYPE_CHECKING:
     from fake_sqs.operations import Service
@@ -84,6 +84,13 @@ class Control:
         self._service.queues[queue].send(numbers, delay_seconds)
         self._service.serve_waiters()
         return [messages.message_id(number) for number in numbers]
+
+    def hand_out(self, queue: str, count: int) -> None:
+        """Hand messages to somebody who never deletes them."""
+        found = self._service.queues[queue]
+        left = count
+        while left > 0 and (keys := found.receive(min(left, MAX_BATCH), None)):
+            left -= len(keys)
 
     def fault(  # noqa: PLR0913 - as Faults.switch_on
         self,

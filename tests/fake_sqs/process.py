@@ -140,6 +140,10 @@ class FakeSqs:
         )
         return ids_sent
 
+    def hand_out(self, count: int, *, queue_name: str | None = None) -> None:
+        """Hand so many messages to another consumer, who never deletes them."""
+        self._do("hand_out", queue=queue_name or self.queue_name, count=count)
+
     def fault(  # noqa: PLR0913 - all that a fault can have
         self,
         kind: str,

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from exporter.cli import main as cli
+from exporter.cli.build import this_build
 from exporter.cli.command_line import read_command_line
 from exporter.settings import Settings
 from exporter.settings.setting import setting_fields
@@ -44,6 +45,7 @@ def test_the_version_names_program_version_revision_and_python(
 ) -> None:
     """Enough for a bug report."""
     monkeypatch.setenv("SQS_EVENT_EXPORTER_REVISION", "0ddba11")
+    this_build.cache_clear()
     assert cli.main(["--version"]) == 0
     python = ".".join(map(str, sys.version_info[:3]))
     said = capsys.readouterr().out
@@ -67,23 +69,25 @@ def test_each_command_has_the_flags_that_mean_something_to_it(capsys: pytest.Cap
         assert cli.main([command, "--help"]) == 0
         text = capsys.readouterr().out
         flags[command] = set(re.findall(r"^  (--[a-z.-]+)", text, re.MULTILINE))
-        assert ("EXPORTER_LEDGER__PATH" in text) == (command in {"run", "check"})
+        assert ("EXPORTER_LEDGER__PATH" in text) == (command in {"run", "check"} or command.startswith("ledger "))
     assert flags["run"] - flags["demo"] == {"--queue", "--until-empty"}
     assert flags["run"] - flags["check"] == {"--until-empty"}
-    own = {"--rate", "--count", "--seed", "--invalid-fraction", "--duplicate-fraction"}
+    assert flags["check"] - flags["run"] == {"--format", "--receive", "--print-iam-policy"}
+    own = {"--rate", "--count", "--seed", "--invalid-fraction", "--duplicate-fraction", "--event-ids"}
     assert flags["produce"] == own | {"--queue", "--config.file", "--log.level", "--log.format"}
-    assert {"--count", "--queue"} < flags["peek"]
+    assert {"--count", "--force", "--queue"} < flags["peek"]
+    assert {"--from", "--ledger.path", "--ledger.name"} < flags["ledger restore"]
 
 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["start"], "there is no command 'start': use run, demo, produce, check or peek"),
-        (["--queue", "a"], "the command before '--queue' is missing: use run, demo, produce, check or peek"),
+        (["start"], "there is no command 'start': use run, demo, produce, check, peek or ledger"),
+        (["--queue", "a"], "the command before '--queue' is missing: use run, demo, produce, check, peek or ledger"),
         (["run", "--quueue", "a"], "run has no '--quueue'; did you mean --queue?"),
         (["run", "--queue", "a", "--secret=hunter2"], "run has no '--secret'; see sqs-event-exporter run --help"),
         (["run", "--que", "a"], "run has no '--que'; did you mean --queue?"),
-        (["demo", "--queue", "a"], "demo has no '--queue'; see sqs-event-exporter demo --help"),
+        (["demo", "--queue", "a"], "demo has no '--queue'; did you mean --queues?"),
         (
             ["run", "--queue", "a", "--log.level", "info", "--log.level", "warn"],
             "--log.level is given 2 times, as 'info,warn': it takes one value, give it once",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import pytest
+from exporter_process import INHERITED
+from exporter_process import PROGRAM as PROGRAM_FILE
 
 from exporter.cli import embedded_sqs
 from exporter.errors import ExporterError, WrongSettingError
@@ -67,7 +70,7 @@ def test_events_arrive_within_seconds_and_everything_ends_at_once(monkeypatch: p
     began = time.monotonic()
     with embedded_sqs.running() as running:
         client = running.connection.client
-        url = running.connection.queue_url(running.queue)
+        url = running.connection.queue_url("events")
         received = client.receive_message(QueueUrl=url, WaitTimeSeconds=5)["Messages"]
         first_seconds = time.monotonic() - began
         said = client.get_queue_attributes(QueueUrl=url, AttributeNames=["RedrivePolicy"])["Attributes"]
@@ -76,7 +79,7 @@ def test_events_arrive_within_seconds_and_everything_ends_at_once(monkeypatch: p
     assert len(received) == 1
     assert first_seconds < 10
     assert json.loads(said["RedrivePolicy"])["deadLetterTargetArn"].endswith(":events-dlq")
-    assert running.account.messages > 0
+    assert running.accounts["events"].messages > 0
     assert time.monotonic() - ending < 2
     assert not answers(running.connection.endpoint_url)
     client.close()
@@ -103,10 +106,41 @@ def test_the_sqs_does_not_outlive_a_process_that_was_killed() -> None:
 
 
 def test_without_its_extra_dependencies_it_says_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One sentence with the command to type."""
+    """One sentence with what to type: in a checkout make's, in the image what is to be done elsewhere."""
     monkeypatch.setitem(sys.modules, "moto", None)
-    with pytest.raises(WrongSettingError, match=r'pip install "sqs-event-exporter\[demo\]"'), embedded_sqs.running():
+    with pytest.raises(WrongSettingError, match=r"run `make demo`, or .* -m pip install"), embedded_sqs.running():
         pass
+    monkeypatch.setenv("SQS_EVENT_EXPORTER_REVISION", "0ddba11")
+    in_the_image = r'not part .* nor of its image: .* pip install "sqs-event-exporter\[demo\]"'
+    with pytest.raises(WrongSettingError, match=in_the_image), embedded_sqs.running():
+        pass
+
+
+@pytest.mark.parametrize("queues", [1, 3])
+def test_it_ends_with_a_proof(queues: int) -> None:
+    """After Ctrl-C what was sent is counted to the end, and both are shown: sent, counted, equal."""
+    command = [str(PROGRAM_FILE), "demo", "--queues", str(queues), "--web.listen-address", "127.0.0.1:0"]
+    environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stdout is not None
+        seen = set()
+        for line in process.stdout:
+            seen.add(json.loads(line).get("queue", "events"))
+            if len(seen) == queues:
+                break
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=40)
+    assert process.returncode == 0
+    said = err.splitlines()
+    assert len([line for line in said if line.endswith(": equal")]) == 4 * queues, err
+    assert "Traceback" not in err
+    proof = re.search(
+        r"^proof: (\d+) messages were sent, and (\d+) were counted or rejected, each exactly once$", err, re.MULTILINE
+    )
+    assert proof is not None, err
+    assert proof[1] == proof[2] != "0"
 
 
 def test_an_sqs_that_does_not_start_is_an_error_with_a_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

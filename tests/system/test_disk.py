@@ -135,6 +135,23 @@ def test_a_full_volume_stops_it_until_there_is_space(tmp_path: Path) -> None:
         assert_it_goes_on(sqs, exporter)
 
 
+def test_a_start_on_a_full_volume_waits_for_room(tmp_path: Path) -> None:
+    """/metrics and the health pages are served, nothing is received; with room the ledger is made and all counts."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    through = small_volume(volume, fill=True)
+    with FakeSqs() as sqs, ExporterProcess(sqs.environment, volume / "ledger.db", *WAIT, through=through) as exporter:
+        sqs.load(500, seed=7)
+        wait_until_not_ready(exporter, "make room on its volume")
+        wait_for_another_try(exporter)
+        assert exporter.healthy()
+        assert exporter.scrape().received == 0
+        assert sqs.account().calls.get("ReceiveMessage", 0) == 0
+        Path(f"/proc/{exporter.pid}/root{volume}/other").unlink()
+        assert_it_goes_on(sqs, exporter)
+        assert exporter.terminate() == 0
+
+
 def test_a_ledger_that_becomes_read_only_is_said_to_be(tmp_path: Path) -> None:
     """As after a remount: the sentence names what has to be writable, and once it is, it goes on."""
     ledger = tmp_path / "ledger.db"
@@ -177,12 +194,15 @@ def test_a_directory_that_cant_be_looked_into_is_said_to_be(tmp_path: Path) -> N
         assert_it_goes_on(sqs, exporter)
 
 
-def test_a_log_that_was_removed_after_a_kill_is_missed_at_the_start(tmp_path: Path) -> None:
+@pytest.mark.parametrize("what", ["removed", "zeroed"])
+def test_a_log_that_was_removed_after_a_kill_is_missed_at_the_start(tmp_path: Path, what: str) -> None:
     """Its commits are gone and their messages deleted: refused with the ways to go on, and the log's return is one."""
     ledger = tmp_path / "ledger.db"
     with counting(tmp_path) as (sqs, exporter):
         exporter.kill()
         log = Path(f"{ledger}-wal").rename(tmp_path / "aside")
+        if what == "zeroed":
+            Path(f"{ledger}-wal").write_bytes(bytes(log.stat().st_size))
         assert_it_refuses_to_start(exporter, sqs, 1, f"the ledger {ledger} has lost commits")
         log.rename(f"{ledger}-wal")
         exporter.start()
@@ -302,7 +322,7 @@ def test_a_second_exporter_takes_over_when_the_first_ends_in_time(tmp_path: Path
         ExporterProcess(sqs.environment, exporter.ledger, *WAIT, start=False) as second,
     ):
         second.launch()
-        wait_until_open(second, exporter.ledger)
+        wait_until_open(second, Path(exporter.ledger))
         assert exporter.terminate() == 0
         sqs.load(100, seed=6)
         account = sqs.wait_until(lambda account: account.deleted == 600)
@@ -338,9 +358,13 @@ def as_owner() -> list[str]:
     return AS_OWNER
 
 
-def small_volume(directory: Path) -> list[str]:
-    """Return the command that mounts a file system of 8 MiB there, for the program alone; skips where it may not."""
-    mount = 'mount -t tmpfs -o size=8m tmpfs "$0" && exec "$@"'
+def small_volume(directory: Path, *, fill: bool = False) -> list[str]:
+    """Return the command that mounts a file system of 8 MiB there, for the program alone; skips where it may not.
+
+    `fill` leaves no free byte on it: the file `other` has them all.
+    """
+    filling = 'dd if=/dev/zero of="$0/other" 2>&-; ' if fill else ""
+    mount = f'mount -t tmpfs -o size=8m tmpfs "$0" && {{ {filling}exec "$@"; }}'
     for namespace in (["--mount"], ["--user", "--map-root-user", "--mount"]):
         command = ["unshare", *namespace, "sh", "-c", mount, str(directory)]
         with contextlib.suppress(FileNotFoundError):

@@ -49,6 +49,7 @@ MESSAGES_OF_THE_LOG = {
     "queue can be asked again",
     "not ready",
     "stopping",
+    "stopped",
     "long polls abandoned: what SQS handed to them comes back after the visibility timeout",
 }
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from certificates import Authority
 from postgres_replica import Replica, purchases
-from postgres_server import ROLE, PostgresServer, pgbouncer
+from postgres_server import ROLE, PostgresServer, pgbouncer, postgres_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def test_replicas_share_the_connections_of_a_transaction_pooling_proxy(postgres: PostgresServer) -> None:
@@ -95,3 +97,27 @@ def test_a_server_that_is_not_who_it_says_is_refused(postgres: PostgresServer, t
     one = Replica(f"{postgres.url()}?sslmode=verify-ca&sslrootcert={other.certificate}", wait=False)
     one.until(lambda: "certificate verify failed" in str(one.ledger.problem))
     one.ledger.close()
+
+
+def test_a_failover_to_a_synchronous_standby_loses_and_doubles_nothing() -> None:
+    """The primary dies in a commit, the standby is promoted: what was confirmed is there, the rest is asked."""
+    with postgres_server() as primary, tempfile.TemporaryDirectory(prefix="postgres-") as directory:
+        standby = PostgresServer(Path(directory))
+        try:
+            standby.be_standby_of(primary)
+            hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+            one = Replica(f"postgresql://{ROLE}@{hosts}/shop?target_session_attrs=read-write")
+            confirmed = purchases(500)
+            assert one.commit(confirmed) == [True] * 500
+            under_way = purchases(2_000)
+            one.submit(under_way)
+            primary.stop(signal.SIGQUIT)
+            one.end()
+            one.until(lambda: one.ledger.problem is not None)
+            standby.promote()
+            assert one.deliver(confirmed) == [False] * 500
+            assert set(one.deliver(under_way)) in ({True}, {False})
+            assert one.snapshot().counted == 2_500
+            one.ledger.close()
+        finally:
+            standby.close()

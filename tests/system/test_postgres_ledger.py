@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 from postgres_replica import QUEUE, Replica, event, new_id, purchases
 
 from exporter.errors import LedgerError
@@ -223,6 +224,8 @@ def test_rows_belong_to_a_queue_by_its_arn(open_replica: Callable[..., Replica])
         return False
 
     other.until(refused)
+    other.submit(purchases(1))
+    assert other.end().fresh is None
     assert one.commit(purchases(1)) == [True]
 
 
@@ -265,3 +268,23 @@ def test_what_was_settled_and_comes_again_is_unsettled(open_replica: Callable[..
     assert one.snapshot().unsettled_messages == 1
     one.settle([first])
     assert one.snapshot().unsettled_messages == 0
+
+
+def test_a_message_that_comes_again_while_it_is_due_is_not_forgotten(
+    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
+) -> None:
+    """What another transaction is changing is left alone, and looked at again once it is changed."""
+    one = open_replica(window_seconds=100)
+    (message,) = purchases(1)
+    one.commit([message])
+    one.settle([message])
+    tables(postgres, database_url, "UPDATE $clocks SET registered_at = registered_at - interval '1000 s'")
+    with psycopg.connect(postgres.url(role="postgres", database=database_url.rpartition("/")[2])) as other:
+        other.execute(f"UPDATE {TABLES}.message_ids SET last_seen = 200, state = 2")
+        one.ledger.advance("orders", 200)
+        one.flush()
+        one.beat()
+        assert tables(postgres, database_url, "SELECT count(*) FROM $message_ids") == [(1,)]
+        other.commit()
+    one.beat()
+    assert one.commit([message]) == [False]

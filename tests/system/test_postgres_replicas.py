@@ -9,13 +9,14 @@ import json
 import os
 import random
 import signal
+import subprocess
 import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from exporter_process import ExporterProcess, Scrape
+from exporter_process import INHERITED, PROGRAM, ExporterProcess, Scrape
 from fake_sqs import FakeSqs
-from postgres_server import ROLE, PostgresServer
+from postgres_server import ROLE, PostgresServer, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -88,7 +89,10 @@ def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: Postg
             time.sleep(choose.uniform(0.1, 1.5))  # the moment of death is to be any
             match choose.choices(["replica", "sessions", "server"], [8, 2, 1])[0]:
                 case "replica":
-                    choose.choice(replicas).restart()
+                    dies = choose.choice(replicas)
+                    dies.kill()
+                    dies.port = 0  # another program may have the old one by now
+                    dies.start()
                 case "sessions":
                     postgres.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", ROLE)
                 case "server":
@@ -162,3 +166,34 @@ def test_a_paused_speaker_is_silent_when_it_goes_on(postgres: PostgresServer) ->
         assert scrape.total("sqs_exporter_speaker") == 0
         assert scrape.received == 0
         assert shown_at_last([other], account).agrees_with(account)
+
+
+def test_check_says_what_is_there_and_changes_nothing(postgres: PostgresServer) -> None:
+    """Before the first run no table is made; afterwards the events are counted; a server that is away is a sentence."""
+    url = postgres.new_database("checked")
+    with FakeSqs() as sqs:
+        before = check(sqs, url)
+        assert before.returncode == 0, before.stderr
+        assert "does not hold it yet" in before.stdout
+        assert postgres.execute("SELECT 1 FROM pg_namespace WHERE nspname ~ 'exporter'", database="checked") == []
+        sqs.load(50, seed=1)
+        with ExporterProcess(sqs.environment, url, *FLAGS) as exporter:
+            shown_at_last([exporter], drain(sqs, [exporter]))
+            exporter.terminate()
+        assert "holds 50 events" in check(sqs, url).stdout
+        away = check(sqs, f"postgresql://exporter@127.0.0.1:{free_port()}/shop")
+        assert away.returncode == 1
+        assert "can't be reached" in away.stderr
+
+
+def check(sqs: FakeSqs, url: str) -> subprocess.CompletedProcess[str]:
+    """Run `check`."""
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    return subprocess.run(
+        [PROGRAM, "check", "--queue", sqs.queue_name, "--ledger.url", url],
+        env=inherited | sqs.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
 
-def speaks(replica: Replica) -> bool:
-    """Whether it holds the lease now: asked anew, where a type checker takes an attribute to stay what it was."""
-    return replica.ledger.speaker
+def speaks(one: Replica) -> bool:
+    """Tell whether a replica is the speaker, anew each time."""
+    return one.ledger.speaker
 
 
 def drive(replicas: list[Replica], condition: Callable[[], bool], seconds: float = 60) -> None:

@@ -13,6 +13,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from exporter_process import INHERITED, ExporterProcess
+from exporter_process import PROGRAM as PROGRAM_FILE
+from fake_sqs import FakeSqs
 from moto.server import ThreadedMotoServer
 from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 
@@ -25,6 +28,7 @@ from exporter.sqs.aws import Connection, connect
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
 AWS_SETTINGS = {
     "AWS_REGION": "us-east-1",
@@ -307,3 +311,88 @@ def test_a_signal_ends_it_with_its_account(sqs: TakingSqs, number: signal.Signal
     account = json.loads(out)
     assert account["messages"] > 0
     assert account_of(sqs.taken()) == without_duplicates(out)
+
+
+def test_a_fifo_queue_gets_groups_and_deduplication_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each type is a group, each message has an id of its own, so that duplicates are taken; all of it arrives."""
+    with FakeSqs(create=False) as fake:
+        fake.create_queue("events.fifo", attributes={"FifoQueue": "true"})
+        for name, value in fake.environment.items():
+            monkeypatch.setenv(name, value)
+        fifo = connect()
+        url = fifo.queue_url("events.fifo")
+        account = produce(fifo, url, count=60, seed=5, duplicate_fraction=0.3, stop=threading.Event())
+        fifo.client.close()
+        assert account.duplicates > 0
+        assert account.uncertain == 0
+        assert account.messages == fake.account().sent == 60
+
+
+def test_duplicates_repeat_their_events_own_id(sqs: TakingSqs, connection: Connection) -> None:
+    """With event ids each event has one, a duplicate its original's, and the account says what each counts once."""
+    account = produce(
+        connection, sqs.queue_url, count=200, seed=5, duplicate_fraction=0.5, event_ids=True, stop=threading.Event()
+    )
+    parser = EventParser(EventMapping(id_field="id"))
+    events = [parser.parse(body.encode(), sent_at_seconds=None, now_seconds=time.time()) for body in sqs.taken()]
+    once = {event.event_id: event for event in events}
+    assert len(events) - len(once) == account.duplicates > 0
+    said = json.loads(account.as_json())["once"]
+    assert sum(one["count"] for one in said.values()) == len(once)
+    assert (
+        said["purchase"]["sum"] == sum(event.value_nano for event in once.values() if event.type == "purchase") / NANO
+    )
+
+
+@pytest.mark.parametrize(("flags", "what"), [((), "sent"), (("--events.id-field", "id"), "once")])
+def test_real_duplicates_count_once_by_their_events_id(
+    flags: tuple[str, ...],
+    what: str,
+    tmp_path: Path,
+) -> None:
+    """Without the flag each of them counts; with it what `produce` calls `once` is exactly what comes out."""
+    with FakeSqs() as fake:
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        options = ["--count", "300", "--duplicate-fraction", "0.3", "--event-ids", "--seed", "7"]
+        sent = subprocess.run(
+            [str(PROGRAM_FILE), "produce", "--queue", "events", *options],
+            env={**inherited, **fake.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        account = json.loads(sent.stdout)
+        expected = account[what]
+        with ExporterProcess(fake.environment, tmp_path / "ledger.db", *flags) as exporter:
+            scrape = exporter.wait_for(lambda scrape: scrape.received == 300)
+            assert account["duplicates"] > 0
+            counts = scrape.by("sqs_events_total", "type")
+            sums = scrape.by("sqs_event_value_total", "type")
+            assert {name: {"count": counts[name], "sum": sums[name]} for name in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("operation", "code", "sentence"),
+    [
+        ("SendMessageBatch", "AccessDenied", "can't be sent to: grant sqs:SendMessage on it"),
+        ("GetQueueUrl", "AccessDenied", "grant sqs:GetQueueUrl"),
+        ("SendMessageBatch", "KMS.AccessDeniedException", "grant kms:GenerateDataKey"),
+    ],
+)
+def test_what_is_denied_is_named(operation: str, code: str, sentence: str) -> None:
+    """The permission to grant is that of the call that was denied."""
+    with FakeSqs() as fake:
+        fake.fault("error", operation, code=code, status=403)
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+        done = subprocess.run(
+            [str(PROGRAM_FILE), "produce", "--queue", "events", "--count", "5"],
+            env={**inherited, **fake.environment},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr

@@ -206,13 +206,13 @@ def test_a_delete_confirms_what_it_names_and_nothing_else() -> None:
             ],
         }
     ).encode()
-    assert parse_batch(data) == ({"0", "99"}, {"1": "request", "2": "server", "3": "server", "4": "request"})
+    assert parse_batch(data) == (frozenset({"0", "99"}), {"1": "request", "2": "server", "3": "server", "4": "request"})
 
 
 @pytest.mark.parametrize("data", [b"{}", b'{"Successful": null, "Failed": null}', b'{"Successful": []}'])
 def test_a_delete_that_names_nothing_confirms_nothing(data: bytes) -> None:
     """The absence of failures is no success."""
-    assert parse_batch(data) == (set(), {})
+    assert parse_batch(data) == (frozenset(), {})
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"[]", b'{"Successful": [{"Id": 0}]}', b'{"Successful": [{"Id":"0"}'])

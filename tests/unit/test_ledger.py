@@ -11,7 +11,7 @@ from one_queue import ARN, QUEUE, OneQueue
 
 from exporter.errors import LedgerError
 from exporter.events.event import Event
-from exporter.ledger import OTHER, Delivery, QueueIdentity, Snapshot
+from exporter.ledger import OTHER, Delivery, QueueBatch, QueueIdentity, Snapshot
 from exporter.ledger.message_ids import remembered_ids
 from exporter.ledger.sqlite.ledger import SqliteLedger
 
@@ -555,3 +555,21 @@ def test_a_uuid_is_remembered_by_its_bytes() -> None:
         assert len(ids) == 2
         assert ids[1].hex() == "4f3c5a10000040008000" + "00000000000a"
     assert remembered_ids([]) == []
+
+
+def test_a_commit_is_seen_to_be_under_way(tmp_path: Path) -> None:
+    """A volume that stands still holds the consumer's thread up: others read since when, and say so."""
+    ledgers: list[SqliteLedger] = []
+    seen: list[float | None] = []
+
+    def wall_clock() -> float:
+        seen.extend(ledger.commit_started_at for ledger in ledgers)
+        return 1_700_000_000.0
+
+    ledger = SqliteLedger(str(tmp_path / "ledger.db"), wall_clock=wall_clock, monotonic=lambda: 50.0)
+    ledger.bind(QUEUE)
+    ledgers.append(ledger)
+    ledger.submit({QUEUE.name: QueueBatch(purchases(1))})
+    assert seen == [50.0]
+    assert ledger.commit_started_at is None
+    ledger.close()

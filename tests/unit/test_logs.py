@@ -7,13 +7,14 @@ import io
 import json
 import logging
 import os
+import re
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
 from exporter.telemetry import logs
-from exporter.telemetry.line_writer import MAX_WAITING_LINES
+from exporter.telemetry.line_writer import MAX_WAITING_LINES, bar_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -95,7 +96,7 @@ def test_json_has_the_same_fields() -> None:
     }
 
 
-@pytest.mark.parametrize("log_format", ["logfmt", "json"])
+@pytest.mark.parametrize("log_format", ["text", "logfmt", "json"])
 def test_nothing_can_forge_a_second_line(log_format: logs.Format) -> None:
     """Newlines, escapes and lone surrogates in a value or a message stay inside their line, in ASCII."""
     stream = written("info", log_format)
@@ -105,7 +106,7 @@ def test_nothing_can_forge_a_second_line(log_format: logs.Format) -> None:
     assert stream.getvalue().isascii()
 
 
-@pytest.mark.parametrize("log_format", ["logfmt", "json"])
+@pytest.mark.parametrize("log_format", ["text", "logfmt", "json"])
 def test_a_traceback_stays_on_the_line_of_its_record(log_format: logs.Format) -> None:
     """What nobody expected is one record, too."""
     stream = written("info", log_format)
@@ -216,3 +217,42 @@ def test_a_closed_stderr_costs_lines_and_nothing_else() -> None:
         assert logs.flush(30.0)
         assert logs.dropped() == before + 2
         logs.configure("info", "json", Written())
+
+
+class Terminal(Written):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        """Say so."""
+        return True
+
+
+def test_on_a_terminal_lines_are_for_people_and_elsewhere_plain() -> None:
+    """`auto` is time of day, level and message first on a terminal; in a pipe it is logfmt."""
+    terminal = Terminal()
+    logs.configure("info", "auto", terminal)
+    log.warning("waiting for the queue", extra={"queue": "orders", "error": "a b"})
+    said = terminal.getvalue()
+    assert re.fullmatch(r'\d\d:\d\d:\d\d warning  waiting for the queue  queue=orders error="a b"\n', said)
+    assert without_time(_auto_in_a_pipe()) == "level=info msg=plain\n"
+
+
+def _auto_in_a_pipe() -> str:
+    stream = written("info", "auto")
+    log.info("plain")
+    return stream.getvalue()
+
+
+def test_a_line_erases_a_progress_bar_before_it() -> None:
+    """On the terminal alone: a file gets no control characters."""
+    terminal, stream = Terminal(), Written()
+    bar_shown.set()
+    try:
+        for one in (terminal, stream):
+            logs.configure("info", "logfmt", one)
+            log.info("said")
+            one.getvalue()
+    finally:
+        bar_shown.clear()
+    assert terminal.getvalue().startswith("\r\x1b[2Ktime=")
+    assert stream.getvalue().startswith("time=")

@@ -26,16 +26,6 @@ from exporter.ledger.series import Caps
 CAPS = Caps(types=200, series=1_000, shown=frozenset(), label_names=())
 
 
-def held(lease: Lease) -> bool:
-    """Whether it is held now: asked anew, where a type checker takes an attribute to stay what it was."""
-    return lease.held
-
-
-def unresolved(target: Target) -> bool:
-    """Whether a name is to be looked up, likewise."""
-    return target.unresolved
-
-
 class Clock:
     """A clock that is moved by hand."""
 
@@ -47,20 +37,25 @@ class Clock:
         return self.now
 
 
+def is_held(lease: Lease) -> bool:
+    """Tell whether the lease is held, anew each time."""
+    return lease.held
+
+
 def test_a_lease_is_counted_from_before_it_was_asked_for() -> None:
     """An answer that took two seconds leaves that much less, and the row in the database ends later than the holder."""
     clock = Clock()
     lease = Lease(clock)
-    assert not held(lease)
+    assert not is_held(lease)
     lease.asked()
     clock.now += 2
     lease.answered(7)
-    assert held(lease)
+    assert is_held(lease)
     assert lease.term == 7
     clock.now = 100 + LEASE_SECONDS - 0.051
-    assert held(lease)
+    assert is_held(lease)
     clock.now = 100 + LEASE_SECONDS - 0.049
-    assert not held(lease)
+    assert not is_held(lease)
 
 
 def test_a_lease_that_another_replica_holds_is_not_held() -> None:
@@ -69,10 +64,10 @@ def test_a_lease_that_another_replica_holds_is_not_held() -> None:
     lease.asked()
     lease.answered(1)
     lease.answered(None)
-    assert not held(lease)
+    assert not is_held(lease)
     lease.answered(2)
     lease.give_up()
-    assert not held(lease)
+    assert not is_held(lease)
 
 
 def test_a_url_keeps_its_password_to_itself() -> None:
@@ -82,13 +77,18 @@ def test_a_url_keeps_its_password_to_itself() -> None:
     assert "password=secret" in target.conninfo()
 
 
+def is_unresolved(target: Target) -> bool:
+    """Tell whether the resolver has to be asked, anew each time."""
+    return target.unresolved
+
+
 def test_each_address_of_a_host_is_tried_under_its_name() -> None:
     """The names stay for TLS; the addresses are those that were looked up."""
     target = Target("postgresql://exporter@one.example,10.0.0.2:5433,two.example/shop?target_session_attrs=read-write")
     target._parameters["port"] = "5432,5433,5434"  # noqa: SLF001 - as libpq reads a URL with one port for each host
-    assert unresolved(target)
+    assert is_unresolved(target)
     target._addresses = {"one.example": ["192.0.2.1", "192.0.2.2"], "two.example": ["2001:db8::1"]}  # noqa: SLF001
-    assert not unresolved(target)
+    assert not is_unresolved(target)
     conninfo = target.conninfo()
     assert "host=one.example,one.example,10.0.0.2,two.example" in conninfo
     assert "hostaddr=192.0.2.1,192.0.2.2,10.0.0.2,2001:db8::1" in conninfo
@@ -112,7 +112,7 @@ def test_a_host_that_is_not_found_is_a_problem() -> None:
     """The name is in the sentence, and the ledger goes on waiting."""
     target = Target("postgresql://exporter@host.invalid/shop")
     target.resolve()
-    assert unresolved(target)
+    assert target.unresolved
     assert target.problem is not None
     assert "host.invalid" in str(target.problem)
 

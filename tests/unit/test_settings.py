@@ -46,7 +46,7 @@ TABLE = {
     "summary.interval": ("EXPORTER_SUMMARY__INTERVAL", 10.0),
     "shutdown.timeout": ("EXPORTER_SHUTDOWN__TIMEOUT", 4.0),
     "log.level": ("LOG_LEVEL", "info"),
-    "log.format": ("EXPORTER_LOG__FORMAT", "logfmt"),
+    "log.format": ("EXPORTER_LOG__FORMAT", "auto"),
 }
 OTHER_VALUES = {
     "until-empty-timeout": ("5s", 5.0),

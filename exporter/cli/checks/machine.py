@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from exporter.cli.checks.certificate import expires_seconds
 from exporter.cli.checks.finding import OBSTACLE, WRONG_SETTING, Finding, error, warning
+from exporter.cli.postgres import inspect_postgres
 from exporter.errors import ExporterError, LedgerError, WrongSettingError
 from exporter.ledger.sqlite.stopped import reading
 from exporter.telemetry.otlp import environment as open_telemetry
@@ -34,7 +35,12 @@ CONNECT_SECONDS = 3.0
 def ledger(settings: Settings, queues: Mapping[str, QueueAttributes]) -> Iterator[Finding]:
     """Look at the ledger without writing: directory, rights, space, lock, schema, name and the queues' ARNs."""
     if settings.ledger.url is not None:
-        yield warning("ledger", "PostgreSQL (--ledger.url) is not asked by check: run waits for it, and says why")
+        try:
+            yield Finding("ledger", inspect_postgres(settings, settings.ledger.url))
+        except WrongSettingError as wrong:
+            yield error("ledger", str(wrong), WRONG_SETTING)
+        except LedgerError as failed:
+            yield error("ledger", str(failed))
         return
     path = settings.ledger.path.absolute()
     directory = path.parent

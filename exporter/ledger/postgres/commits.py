@@ -44,7 +44,10 @@ class Commit:
 def run(replica: Replica, commit: Commit) -> Flow[None]:
     """Admit what is new, then commit chunk by chunk."""
     for name, of_queue in commit.batch.items():
-        yield from _admit(replica, replica.queues[name], of_queue)
+        queue = replica.queues[name]
+        if queue.id is None:
+            raise queue.error or LedgerError("unavailable", f"queue {name} is not taken up in PostgreSQL")
+        yield from _admit(replica, queue, of_queue)
     commit.begun = True
     commit.chunks = chunks(commit.batch, replica.queues)
     commit.fresh = {name: [False] * len(of_queue.deliveries) for name, of_queue in commit.batch.items()}

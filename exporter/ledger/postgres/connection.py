@@ -49,8 +49,7 @@ class Statement:
 class Connection:
     """A connection that is being made or stands, with at most one statement under way.
 
-    Raises PostgresError from every call; it has to be closed then, unless a statement failed by itself (`sqlstate`)
-    and `usable` is still true.
+    Raises PostgresError from every call; where that has no `sqlstate`, nothing is left but to close it.
     """
 
     def __init__(self, conninfo: str) -> None:
@@ -64,21 +63,6 @@ class Connection:
         self._connected = False
         self._results: list[Rows] = []
         self._error: PostgresError | None = None
-
-    @property
-    def usable(self) -> bool:
-        """Whether another statement may be sent."""
-        return self._pg.status == pq.ConnStatus.OK
-
-    @property
-    def user(self) -> str:
-        """The role."""
-        return self._pg.user.decode(errors="replace")
-
-    @property
-    def database(self) -> str:
-        """The database's name."""
-        return self._pg.db.decode(errors="replace")
 
     def descriptor(self) -> tuple[int, int] | None:
         """Return what to wait for: file descriptor and poll events."""
@@ -140,7 +124,7 @@ class Connection:
             self._pg.consume_input()
         except psycopg.Error:
             return False
-        return self.usable
+        return self._pg.status == pq.ConnStatus.OK
 
     def close(self) -> None:
         """Close at once."""

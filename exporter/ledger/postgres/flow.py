@@ -41,6 +41,8 @@ DURABLE = (
 https://www.postgresql.org/docs/current/runtime-config-wal.html#GUC-SYNCHRONOUS-COMMIT
 """
 _DURABLE = f"SELECT {DURABLE}"
+_LOCKS_END = "SET LOCAL idle_in_transaction_session_timeout = 5000"
+"""Milliseconds after which a process that sleeps within a transaction no longer holds up the others by its locks."""
 _READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 
 
@@ -59,7 +61,7 @@ def retried(statement: Statement) -> Flow[Rows]:
 
 def transaction(flow: Flow[T]) -> Flow[T]:
     """Run a flow as one transaction; raises what it raises, after a rollback."""
-    yield Statement(f"BEGIN; {_READ_COMMITTED}; {_DURABLE}".encode())
+    yield Statement(f"BEGIN; {_READ_COMMITTED}; {_DURABLE}; {_LOCKS_END}".encode())
     try:
         result = yield from flow
         yield Statement(b"COMMIT")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import select
 import time
 from typing import TYPE_CHECKING
@@ -185,7 +186,8 @@ class PostgresLedger:
             return
         self.finish()
         if self._problem is None and self._session is not None and not self._session.busy:
-            self._session.begin(self._replica.leave())
+            with contextlib.suppress(PostgresError):  # the lease ends by itself
+                self._session.begin(self._replica.leave())
             self._drive(time.monotonic() + FINISH_SECONDS)
         self._replica.lease.give_up()
         self._closed = True

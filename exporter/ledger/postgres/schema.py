@@ -13,7 +13,7 @@ from exporter.ledger.postgres.connection import PostgresError
 from exporter.ledger.postgres.flow import pause_after, query, retried, script, single, text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from exporter.ledger.postgres.flow import Flow
 
@@ -101,6 +101,14 @@ class Selected:
     created_seconds: float
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What is in the database already."""
+
+    schema: bool
+    tables: bool
+
+
 def prepare(version: int = VERSION, migrations: Sequence[Migration] = MIGRATIONS) -> Flow[None]:
     """Make or migrate the tables where that is needed.
 
@@ -109,7 +117,10 @@ def prepare(version: int = VERSION, migrations: Sequence[Migration] = MIGRATIONS
     """
     for attempt in range(_ATTEMPTS):
         try:
-            if not (yield from _look_at_the_server()):
+            found = yield from look_at_the_server()
+            if not found.schema:
+                yield script(f"CREATE SCHEMA {SCHEMA}")
+            if not found.tables:
                 yield script(TABLES)
             if (yield from _migrate_a_step(version, migrations)):
                 return
@@ -119,8 +130,8 @@ def prepare(version: int = VERSION, migrations: Sequence[Migration] = MIGRATIONS
             yield pause_after(attempt)
 
 
-def _look_at_the_server() -> Flow[bool]:
-    """Refuse a server or role that won't do; tell whether the tables are there. Makes the schema."""
+def look_at_the_server() -> Flow[Found]:
+    """Refuse a server or role that won't do; tell what is there. Changes nothing."""
     rows = yield query(
         "SELECT current_setting('server_version_num')::int, current_setting('fsync') = 'off',"
         " current_setting('server_encoding'), current_setting('transaction_read_only') = 'on',"
@@ -145,17 +156,13 @@ def _look_at_the_server() -> Flow[bool]:
         raise LedgerError(
             "unsafe", f"database {database} has the encoding {encoding}, which can't hold every type: make one in UTF8"
         )
-    if has_schema == "f":
-        if may_make_schema == "f":
-            raise LedgerError(
-                "unreadable",
-                f"role {role} may not make the schema {SCHEMA} in database {database}:"
-                f" GRANT CREATE ON DATABASE {database} TO {role}",
-            )
-        if read_only == "t":
-            raise read_only_error()
-        yield script(f"CREATE SCHEMA {SCHEMA}")
-    elif may_use == "f" or (made == "f" and may_create == "f"):
+    if has_schema == "f" and may_make_schema == "f":
+        raise LedgerError(
+            "unreadable",
+            f"role {role} may not make the schema {SCHEMA} in database {database}:"
+            f" GRANT CREATE ON DATABASE {database} TO {role}",
+        )
+    if has_schema == "t" and (may_use == "f" or (made == "f" and may_create == "f")):
         raise LedgerError(
             "unreadable",
             f"role {role} may not use the schema {SCHEMA} of database {database}:"
@@ -163,7 +170,7 @@ def _look_at_the_server() -> Flow[bool]:
         )
     if read_only == "t":
         raise read_only_error()
-    return made == "t"
+    return Found(schema=has_schema == "t", tables=made == "t")
 
 
 def read_only_error() -> LedgerError:
@@ -177,14 +184,7 @@ def read_only_error() -> LedgerError:
 
 def _migrate_a_step(version: int, migrations: Sequence[Migration]) -> Flow[bool]:
     """Go one step towards the version of this program; True: nothing is left to do."""
-    rows = yield query(f"SELECT version, oldest_writer FROM {SCHEMA}.schema")
-    found, oldest_writer = (int(text(value)) for value in single(rows))
-    if oldest_writer > version:
-        raise LedgerError(
-            "newer_schema",
-            f"the ledger in PostgreSQL has version {found} and takes no writer older than {oldest_writer};"
-            f" this program writes version {version}: use the newer program",
-        )
+    found = yield from read_version(version)
     step = next((migration for migration in migrations if found < migration.version <= version), None)
     if step is None:
         return True
@@ -208,6 +208,19 @@ def _migrate_a_step(version: int, migrations: Sequence[Migration]) -> Flow[bool]
     return False
 
 
+def read_version(version: int = VERSION) -> Flow[int]:
+    """Return the version of the tables; raises LedgerError where a program of `version` may not write them."""
+    rows = yield query(f"SELECT version, oldest_writer FROM {SCHEMA}.schema")
+    found, oldest_writer = (int(text(value)) for value in single(rows))
+    if oldest_writer > version:
+        raise LedgerError(
+            "newer_schema",
+            f"the ledger in PostgreSQL has version {found} and takes no writer older than {oldest_writer};"
+            f" this program writes version {version}: use the newer program",
+        )
+    return found
+
+
 def select_ledger(name: str) -> Flow[Selected]:
     """Find the ledger of that name or make it; without a name the only one there, or one under a random name."""
     columns = f"SELECT id, name, instance_id, created_seconds FROM {SCHEMA}.ledgers"
@@ -225,7 +238,13 @@ def select_ledger(name: str) -> Flow[Selected]:
         )
         rows = yield query(f"{columns} WHERE name = $1::text OR $1 = '' ORDER BY name", name)
     if len(rows) > 1:
-        names = ", ".join(text(row[1]) for row in rows)
-        raise LedgerError("other_name", f"the database holds several ledgers, say which with --ledger.name: {names}")
+        raise several_ledgers(text(row[1]) for row in rows)
     ledger_id, name_, instance_id_, created_seconds = map(text, single(rows))
     return Selected(int(ledger_id), name_, instance_id_, float(created_seconds))
+
+
+def several_ledgers(names: Iterable[str]) -> LedgerError:
+    """Return the error of a database that holds several ledgers of which none was asked for."""
+    return LedgerError(
+        "other_name", f"the database holds several ledgers, say which with --ledger.name: {', '.join(names)}"
+    )

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.ledger import Batch
+    from exporter.ledger.sqlite.queue import Queue
     from exporter.ledger.sqlite.state import Change
 
 
@@ -40,6 +41,8 @@ class _Attempt:
 
 class SqliteLedger:
     """`exporter.ledger.Ledger` in a SQLite file; opening it raises LedgerError.
+
+    A volume without room is a `problem` rather than an error: `reopen` goes on when there is room.
 
     `name` is the ledger's own: it is given when the file is made, or migrated, and has to stay; None takes it as it is.
     `queues` are shown from the start, before they are bound. `types` are shown at 0 and don't use up `max_types`.
@@ -83,30 +86,48 @@ class SqliteLedger:
         self._completed: Completed | None = None
         self._wanted: dict[str, QueueIdentity] = {}
         self._refused: dict[str, LedgerError] = {}
-        with failures_of(self._path):
-            self.is_new = create(self._path, name, float(wall_clock()))
-            """Whether the file was made by this call."""
+        self.is_new = False
+        """Whether the file was made by this object."""
+        self.name = ""
+        """See `Ledger.name`."""
         self.problem: LedgerError | None = None
         """See `Ledger.problem`."""
         self.commit_started_at: float | None = None
-        """See `Ledger.commit_started_at`: a commit ends within `submit`."""
+        """See `Ledger.commit_started_at`: a commit ends within `submit`, so it is another thread that sees one."""
+        self.snapshots: Mapping[str, Snapshot] = MappingProxyType({})
+        """See `Ledger.snapshots`."""
         self._closed = False
         self._backup: Backup | None = None
-        file = self._open()
-        self._file: LedgerFile | None = file
-        self._instance_id, self.name, _ = file.identity
-        self._mark = Mark(self._path, self._instance_id)
-        self._queues = file.queues
+        self._file: LedgerFile | None = None
+        self._mark: Mark | None = None
+        self._instance_id: str | None = None
+        self._queues: dict[str, Queue] = {}
         try:
-            self._require_right_file(file)
+            self._open_first()
+        except LedgerError as error:
+            if error.reason != "full":
+                raise
+            self.problem = error
+
+    def _open_first(self) -> None:
+        """Open the file, or make it, and show what is to be shown from the start."""
+        with failures_of(self._path):
+            self.is_new = create(self._path, self._name, float(self._wall_clock())) or self.is_new
+        file = self._open()
+        self._file, self._queues = file, file.queues
+        instance_id, self.name, _ = file.identity
+        mark = self._mark = Mark(self._path, instance_id)
+        try:
+            self._require_right_file(file, mark.committed)
+            mark.move(file.last_seq)
+            self.problem = None
             self._begin(file)
         except BaseException:
             self._disconnect()
+            self._attempt, self._queues = None, {}
             raise
+        self._instance_id = instance_id
         self.snapshots = self._all_snapshots()
-
-    snapshots: Mapping[str, Snapshot]
-    """See `Ledger.snapshots`."""
 
     def bind(self, queue: QueueIdentity) -> None:
         """See `Ledger.bind`."""
@@ -143,11 +164,13 @@ class SqliteLedger:
     def submit(self, batch: Batch) -> None:
         """See `Ledger.submit`."""
         started = time.perf_counter()
+        self.commit_started_at = self._monotonic()
         fresh, error = None, None
         try:
             fresh = self._submit(batch)
         except LedgerError as failed:
             error = failed
+        self.commit_started_at = None
         self._completed = Completed(fresh, error, time.perf_counter() - started)
 
     def completed(self) -> Completed | None:
@@ -215,7 +238,8 @@ class SqliteLedger:
             self._failed(error)
             raise
         self._attempt = None
-        self._mark.move(file.last_seq)
+        if self._mark is not None:
+            self._mark.move(file.last_seq)
         self.snapshots = self._all_snapshots()
         self.problem = file.database.checkpoint_after(pages)
 
@@ -255,6 +279,10 @@ class SqliteLedger:
         self._disconnect()
         if self._closed:
             raise failure(self._path, "unreadable", "it is closed")
+        if self._instance_id is None:
+            self._open_first()
+            self._take_up_again()
+            return
         with failures_of(self._path):
             if not exists(self._path):
                 raise failure(self._path, "io_error", "it is gone")
@@ -277,9 +305,12 @@ class SqliteLedger:
             self._failed(error)
             raise
         self.snapshots = self._all_snapshots()
+        self._take_up_again()
+
+    def _take_up_again(self) -> None:
         for identity in self._wanted.values():
-            if self.problem is None:
-                self._take_up(file, identity)
+            if self._file is not None and self.problem is None:
+                self._take_up(self._file, identity)
 
     def _account_for_attempt(self, file: LedgerFile) -> None:
         attempt, self._attempt = self._attempt, None
@@ -294,15 +325,15 @@ class SqliteLedger:
             if change.received:
                 queue.uncounted["commit_failed"] += change.received
 
-    def _require_right_file(self, file: LedgerFile) -> None:
+    def _require_right_file(self, file: LedgerFile, committed: int) -> None:
         if self._name not in {None, self.name}:
             raise failure(self._path, "other_name", f"is named {self.name}, not {self._name}")
-        if file.last_seq < self._mark.committed:
-            raise failure(self._path, "lost_commits", f"it holds {file.last_seq} of at least {self._mark.committed}")
-        self._mark.move(file.last_seq)
+        if file.last_seq < committed:
+            raise failure(self._path, "lost_commits", f"it holds {file.last_seq} of at least {committed}")
 
     def _disconnect(self) -> None:
-        self._mark.close()
+        if self._mark is not None:
+            self._mark.close()
         if self._backup is not None:
             self._backup.stop()
         if self._file is not None:

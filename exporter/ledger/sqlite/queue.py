@@ -154,7 +154,9 @@ class Queue:
 
     def written(self) -> None:
         """Forget what waited: it is on disk."""
-        self._settled, self._settled_links, self.uncounted = [], [], Counter()
+        self._settled, self._settled_links = [], []
+        if self.uncounted:
+            self.uncounted = Counter()
 
     def written_after_all(self, change: Change) -> None:
         """Forget what of it waited: a commit whose outcome was unknown had written it."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import sqlite3
 import struct
 from typing import TYPE_CHECKING
@@ -89,14 +90,15 @@ _SENTENCES = {
     "newer_schema": "the ledger {path} was written by a newer version ({detail}): run that version",
     "other_name": "the ledger {path} {detail}: leave --ledger.name out, or give the name that it has",
     "other_queue": "the ledger {path} {detail}: choose another --ledger.path",
-    "read_only": "the ledger {path} is read-only ({detail}): make it and its directory writable for this user",
+    "read_only": "the ledger {path} is read-only ({detail}): make it and its directory writable for "
+    "this process (uid {uid})",
     "unreadable": "the ledger {path} can't be opened ({detail}): set --ledger.path to a file in a writable directory",
 }
 
 
 def failure(path: str, reason: str, detail: str) -> LedgerError:
     """Make the LedgerError of one reason: a sentence with the path and the way out."""
-    return LedgerError(reason, _SENTENCES[reason].format(path=path, detail=detail))
+    return LedgerError(reason, _SENTENCES[reason].format(path=path, detail=detail, uid=os.geteuid()))
 
 
 def sqlite_failure(path: str, error: sqlite3.Error) -> LedgerError:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from bisect import bisect_left, bisect_right
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from prometheus_client.core import HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from prometheus_client import CollectorRegistry, Metric
 
@@ -29,7 +30,8 @@ class BatchHistogram(Collector):
         self._upper_bounds = (*name.buckets, math.inf)
         self._bucket_names = (*map(str, name.buckets), "+Inf")
         self._created_seconds = time.time()
-        self._published: dict[tuple[str, ...], tuple[tuple[int, ...], float]] = {}
+        self._published: dict[tuple[str, ...], tuple[Sequence[int], float]] = {}
+        """By labels: how many durations fell into each bucket, and their sum. Replaced whole."""
         registry.register(self)
 
     def begin(self, labels: tuple[str, ...]) -> None:
@@ -39,11 +41,17 @@ class BatchHistogram(Collector):
     def observe(self, labels: tuple[str, ...], seconds: Iterable[float]) -> None:
         """Count a batch of durations. One below 0 (a clock that runs ahead) counts as 0."""
         ordered = sorted(seconds)
-        counts, total = self._published.get(labels) or self._nothing()
-        self._published[labels] = (
-            tuple(n + bisect_right(ordered, bound) for n, bound in zip(counts, self._upper_bounds, strict=True)),
-            total + sum(ordered[bisect_left(ordered, 0.0) :]),
-        )
+        if not ordered:
+            return
+        published, total = self._published.get(labels) or self._nothing()
+        counts, upper_bounds = list(published), self._upper_bounds
+        counted = 0
+        # A batch's durations are much alike: they fall into few buckets.
+        for bucket in range(bisect_left(upper_bounds, ordered[0]), bisect_left(upper_bounds, ordered[-1]) + 1):
+            up_to = bisect_right(ordered, upper_bounds[bucket])
+            counts[bucket] += up_to - counted
+            counted = up_to
+        self._published[labels] = counts, total + sum(ordered[bisect_left(ordered, 0.0) :])
 
     def describe(self) -> Iterable[Metric]:
         """Name the family, so that registration collects nothing and `?name[]=` finds it."""
@@ -53,12 +61,12 @@ class BatchHistogram(Collector):
         """Give the family as of the latest whole batch."""
         family = self._family()
         for labels, (counts, total) in list(self._published.items()):
-            family.add_metric(labels, list(zip(self._bucket_names, counts, strict=True)), total)
+            family.add_metric(labels, list(zip(self._bucket_names, accumulate(counts), strict=True)), total)
             named = dict(zip(self._name.labels, labels, strict=True))
             family.add_sample(f"{self._name.name}_created", named, self._created_seconds)
         yield family
 
-    def _nothing(self) -> tuple[tuple[int, ...], float]:
+    def _nothing(self) -> tuple[Sequence[int], float]:
         return (0,) * len(self._upper_bounds), 0.0
 
     def _family(self) -> HistogramMetricFamily:
