@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING
 
 import pytest
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
@@ -18,6 +19,9 @@ from stub_endpoint import stub_sqs
 from exporter.errors import LedgerError
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 AWS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -34,8 +38,8 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 
 def program(
     *arguments: str,
-    stdout: Any = subprocess.PIPE,
-    **environment: str,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -84,7 +88,7 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
     arguments: list[str], environment: dict[str, str], sentence: str
 ) -> None:
     """Exit code 2 and one line on stderr."""
-    done = program(*arguments, **environment)
+    done = program(*arguments, environment=environment)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
@@ -95,7 +99,9 @@ def test_https_to_a_plain_port_is_not_called_a_matter_of_certificates() -> None:
     with stub_sqs() as plain:
         endpoint = plain.url.replace("http:", "https:")
         for command in (["produce"], ["peek"], ["check", "--web.listen-address", "127.0.0.1:0"]):
-            done = program(*command, "--queue", "events", AWS_REGION="us-east-1", AWS_ENDPOINT_URL_SQS=endpoint)
+            done = program(
+                *command, "--queue", "events", environment={"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_SQS": endpoint}
+            )
             assert done.returncode == 1
             assert "was not answered in TLS: correct the port, or write http://" in done.stderr + done.stdout
             assert "AWS_CA_BUNDLE" not in done.stderr + done.stdout
@@ -207,7 +213,7 @@ def test_a_full_stdout_is_a_sentence(arguments: list[str], tmp_path: Path) -> No
         sqs.send([EVENT] * 20)
         environment = {**sqs.environment, "EXPORTER_LEDGER__PATH": str(tmp_path / "ledger.db")}
         with Path("/dev/full").open("wb") as full:
-            done = program(*arguments, stdout=full, **environment)
+            done = program(*arguments, stdout=full, environment=environment)
         assert "Traceback" not in done.stderr
         assert done.returncode == 1
         assert "stdout can't be written: No space left on device" in done.stderr
@@ -225,6 +231,11 @@ def test_a_full_stdout_is_a_sentence(arguments: list[str], tmp_path: Path) -> No
 
 def test_a_service_named_exporter_is_no_setting() -> None:
     """Kubernetes sets EXPORTER_PORT and its like for it; an unknown name with `__` is still a wrong one."""
-    done = program("check", "--queue", "a", AWS_REGION="r", EXPORTER_PORT="tcp://10.0.0.1:9797", EXPORTER_X__Y="1")
+    done = program(
+        "check",
+        "--queue",
+        "a",
+        environment={"AWS_REGION": "r", "EXPORTER_PORT": "tcp://10.0.0.1:9797", "EXPORTER_X__Y": "1"},
+    )
     assert done.returncode == 2
     assert "EXPORTER_X__Y is not a setting" in done.stderr
