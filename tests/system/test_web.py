@@ -243,7 +243,7 @@ def test_health_and_readiness_say_so_in_a_sentence() -> None:
         ill = [ask(server, path) for path in ("/-/healthy", "/-/ready")]
     assert [(a.status, a.text) for a in well] == [(200, "Healthy.\n"), (200, "Ready.\n")]
     assert [(a.status, a.text) for a in ill] == [
-        (503, "Not healthy: the loop has not turned for a minute.\n"),
+        (503, "Not healthy: the loop has stood still for a minute.\n"),
         (503, "The queue orders does not exist (yet).\n"),
     ]
 
