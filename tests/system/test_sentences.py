@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
@@ -34,7 +34,7 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 
 def program(
     *arguments: str,
-    stdout: Any = subprocess.PIPE,
+    stdout: int | IO[Any] = subprocess.PIPE,
     **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
