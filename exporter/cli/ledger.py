@@ -1,15 +1,20 @@
-"""`ledger`: show, verify, back up, restore, export, import and change a ledger that no exporter has open."""
+"""`ledger`: show, verify, back up, restore, export, import and change a ledger that no exporter has open.
+
+It is a file; `show`, `export` and `import` also work on PostgreSQL.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli.options import LedgerActionOptions
+from exporter.cli.postgres import export_postgres, import_postgres, read_postgres
 from exporter.errors import ExporterError, LedgerError, WrongSettingError
 from exporter.events.event import NANO
 from exporter.ledger.sqlite.create import exists
@@ -22,8 +27,11 @@ from exporter.settings.sources import read_options, read_settings
 from exporter.telemetry import logs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from exporter.cli.command_line import Invocation
     from exporter.ledger import Snapshot
+    from exporter.ledger.sqlite.queue_row import Identity
     from exporter.settings import Settings
 
 BACKUP = ".backup"
@@ -38,10 +46,10 @@ def execute(invocation: Invocation) -> int:
     settings = read_settings(invocation.settings, os.environ, defaults={"queue": "none"})
     logs.configure(settings.log.level, settings.log.format)
     action = invocation.command.partition(" ")[2]
-    if settings.ledger.url is not None:
+    if settings.ledger.url is not None and action not in _IN_POSTGRES:
         raise WrongSettingError(
-            f"ledger {action} works on a file (--ledger.path), and --ledger.url is set: use pg_dump and psql for a "
-            f"ledger in PostgreSQL"
+            f"ledger {action} works on a file (--ledger.path), and --ledger.url is set: that works with ledger show, "
+            f"export and import; what else there is to do in PostgreSQL is done with its own tools, such as pg_dump"
         )
     options = read_options(LedgerActionOptions, invocation.options)
     _ACTIONS[action](settings, options)
@@ -49,14 +57,13 @@ def execute(invocation: Invocation) -> int:
 
 
 def _show(settings: Settings, options: LedgerActionOptions) -> None:
-    with reading(str(settings.ledger.path), settings.label_names) as ledger:
-        identity, snapshots = ledger.identity, ledger.snapshots
+    where, identity, snapshots = _read(settings)
     if options.format == "json":
         queues = {name: _as_json(snapshot) for name, snapshot in snapshots.items()}
         print(json.dumps({**identity._asdict(), "queues": queues}, indent=2))
         return
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(identity.created_seconds))
-    print(f"{settings.ledger.path}: ledger {identity.name}, made {made} UTC, queues: {len(snapshots)}")
+    print(f"{where}: ledger {identity.name}, made {made} UTC, queues: {len(snapshots)}")
     for name, snapshot in snapshots.items():
         print(f"\n{name}  {snapshot.queue_arn or 'not bound to a queue yet'}")
         print(
@@ -69,6 +76,15 @@ def _show(settings: Settings, options: LedgerActionOptions) -> None:
         )
         for type_, totals in sorted(snapshot.types.items()):
             print(f"  {type_}: {totals.count} events, sum {(totals.value_nano - totals.negative_nano) / NANO}")
+
+
+def _read(settings: Settings) -> tuple[str, Identity, Mapping[str, Snapshot]]:
+    """Return where the ledger is, its own row, and what it holds."""
+    if settings.ledger.url is not None:
+        where, identity, snapshots = read_postgres(settings, settings.ledger.url)
+        return f"PostgreSQL at {where}", identity, snapshots
+    with reading(str(settings.ledger.path), settings.label_names) as ledger:
+        return str(settings.ledger.path), ledger.identity, ledger.snapshots
 
 
 def _as_json(snapshot: Snapshot) -> dict[str, object]:
@@ -152,17 +168,35 @@ def _move_away(path: Path) -> bool:
 
 
 def _export(settings: Settings, _options: LedgerActionOptions) -> None:
+    if settings.ledger.url is not None:
+        for line in export_postgres(settings, settings.ledger.url):
+            print(line)
+        return
     with reading(str(settings.ledger.path)) as ledger:
         ledger.check()
-        for line in export_lines(ledger):
+        for line in export_lines(ledger.identity, ledger.rows()):
             print(line)
 
 
 def _import(settings: Settings, _options: LedgerActionOptions) -> None:
     if sys.stdin is None or sys.stdin.isatty():
         raise ExporterError("ledger import reads an export on stdin: use `sqs-event-exporter ledger import <FILE`")
+    if settings.ledger.url is not None:
+        _import_into_postgres(settings.ledger.url, sys.stdin)
+        return
     identity = import_lines(str(settings.ledger.path), sys.stdin)
     print(f"{settings.ledger.path} is the ledger {identity.name} as it was exported")
+
+
+def _import_into_postgres(url: str, lines: Iterable[str]) -> None:
+    """Make a file of the lines first: it is the proof that they are whole."""
+    with tempfile.TemporaryDirectory(prefix="sqs-event-exporter-") as directory:
+        path = str(Path(directory) / "ledger.db")
+        import_lines(path, lines)
+        with changing(path) as ledger:
+            ledger.check()
+            where = import_postgres(url, ledger)
+            print(f"PostgreSQL at {where} holds the ledger {ledger.name} as it was exported")
 
 
 def _forget_type(settings: Settings, options: LedgerActionOptions) -> None:
@@ -194,6 +228,9 @@ def _rebind(settings: Settings, options: LedgerActionOptions) -> None:
         ledger.rebind(options.queue, options.arn)
     print(f"the rows of {options.queue} belong to {options.arn} now, before to {before or 'none'}")
 
+
+_IN_POSTGRES = {"show", "export", "import"}
+"""What --ledger.url is for, too."""
 
 _ACTIONS = {
     "show": _show,

@@ -65,7 +65,7 @@ COMMANDS = {
     **{
         f"ledger {action}": Command(
             what,
-            LEDGER | ({"ledger.name"} if action == "restore" else frozenset()),
+            LEDGER | ({"ledger.name"} if action in {"show", "restore", "export"} else frozenset()),
             LedgerActionOptions,
             option_keys=option_keys,
         )

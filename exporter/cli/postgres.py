@@ -6,11 +6,15 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from exporter.errors import WrongSettingError
+from exporter.ledger.sqlite.queue_row import Identity
+from exporter.ledger.sqlite.transfer import export_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
+    from exporter.ledger import Snapshot
     from exporter.ledger.postgres.ledger import PostgresLedger
+    from exporter.ledger.sqlite.stopped import StoppedLedger
     from exporter.settings import Settings
 
 
@@ -36,6 +40,29 @@ def inspect_postgres(settings: Settings, url: str) -> str:
     with _driver():
         from exporter.ledger.postgres.inspection import inspect  # noqa: PLC0415 - an extra
     return inspect(url, settings.ledger.name)
+
+
+def read_postgres(settings: Settings, url: str) -> tuple[str, Identity, Mapping[str, Snapshot]]:
+    """Return where the URL leads, the ledger's own row, and what was committed. Raises LedgerError."""
+    with _driver():
+        from exporter.ledger.postgres.inspection import read  # noqa: PLC0415 - an extra
+    where, ledger, snapshots = read(url, settings.ledger.name, settings.label_names)
+    return where, Identity(ledger.instance_id, ledger.name, ledger.created_seconds), snapshots
+
+
+def export_postgres(settings: Settings, url: str) -> Iterator[str]:
+    """Yield the ledger at the URL as lines. Raises LedgerError, also while replicas use it."""
+    with _driver():
+        from exporter.ledger.postgres.exporting import exporting  # noqa: PLC0415 - an extra
+    with exporting(url, settings.ledger.name) as (identity, rows):
+        yield from export_lines(identity, rows)
+
+
+def import_postgres(url: str, ledger: StoppedLedger) -> str:
+    """Make the ledger at the URL, where none of its name may be; returns where that leads. Raises LedgerError."""
+    with _driver():
+        from exporter.ledger.postgres.importing import import_ledger  # noqa: PLC0415 - an extra
+    return import_ledger(url, ledger)
 
 
 @contextmanager

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sqlite3
-import subprocess
 import time
 from functools import partial
 from pathlib import Path
 
 import pytest
-from exporter_process import INHERITED, PROGRAM, ExporterProcess, Scrape
+from exporter_process import ExporterProcess, Scrape
 from fake_sqs import FakeSqs
+from ledger_program import ledger
 
 from exporter.events.event import Event
 from exporter.ledger import Delivery, QueueBatch, QueueIdentity
@@ -21,25 +20,6 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 
 ARN = "arn:aws:sqs:eu-west-1:123456789012:"
 LEDGERS = Path(__file__).parent.parent / "ledgers"
-
-
-def ledger(
-    action: str, path: Path, *arguments: str, stdin: str | None = None, code: int = 0
-) -> subprocess.CompletedProcess[str]:
-    """Run a ledger command to its end and assert its exit code."""
-    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-    done = subprocess.run(
-        [str(PROGRAM), "ledger", action, "--ledger.path", str(path), *arguments],
-        env=inherited,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert done.returncode == code, done.stdout + done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture

@@ -68,7 +68,7 @@ def _admit(queue_id: int, caps: Caps, wanted: Sequence[Key]) -> Flow[QueueSeries
         f"INSERT INTO {SCHEMA}.series (queue_id, digest, type, labels)"  # noqa: S608 - a constant
         " SELECT $1::smallint, * FROM unnest($2::uuid[], $3::text[], $4::text[]) ON CONFLICT DO NOTHING",
         queue_id,
-        uuids([_digest(*pair) for pair in stored]),
+        uuids([digest(*pair) for pair in stored]),
         texts(type_ for type_, _ in stored),
         texts(labels for _, labels in stored),
     )
@@ -80,6 +80,6 @@ def _series(queue_id: int) -> Statement:
     return query(sql, queue_id)
 
 
-def _digest(type_: str, labels: str) -> bytes:
-    # The labels may be longer than what a B-tree takes.
+def digest(type_: str, labels: str) -> bytes:
+    """Return the 16 bytes by which a series is found: its labels may be longer than what a B-tree takes."""
     return blake2b(f"{type_}\0{labels}".encode(), digest_size=16, person=b"series").digest()

@@ -117,6 +117,17 @@ class EventMemory:
         """Yield the unsettled messages that hold one of them."""
         return ((message_id, link.event_id) for message_id, link in self._links.items())
 
+    def by_age(self, connection: sqlite3.Connection) -> Iterator[tuple[EventRow, list[bytes]]]:
+        """Read the rows, oldest first, with the ids of events that each remembered last."""
+        for row, _ in self._rows(connection):
+            named = {event_id for _, event_id in (*_linked(row), *_pair.iter_unpack(row.settled))}
+            yield row, self._index.remembered_by(named, row.seq)
+
+    def settled_pairs(self, connection: sqlite3.Connection) -> Iterator[Pair]:
+        """Read which settled messages held which event, as far as the rows say so."""
+        for row, _ in self._rows(connection):
+            yield from _pair.iter_unpack(row.settled)
+
     def settle(self, message_ids: Iterable[bytes]) -> list[Pair]:
         """Mark messages as settled; returns those that hold an event, with its id."""
         if not self._links:
@@ -170,7 +181,7 @@ class EventMemory:
             if budget <= 0 or not _droppable(row, now, limits, excess):
                 pruned.oldest = row
                 break
-            linked = [*_pair.iter_unpack(row.links), *((i, e) for i, e, _ in _carried.iter_unpack(row.carried))]
+            linked = _linked(row)
             kept = set()
             for message_id, event_id in linked:
                 link = self._links.get(message_id)
@@ -236,6 +247,10 @@ def pack_pairs(pairs: Iterable[Pair]) -> bytes:
 def pack_links(carried: Mapping[bytes, _Link]) -> bytes:
     """Unsettled links with the clock of their own commit, as a row holds them."""
     return b"".join(_carried.pack(i, link.event_id, link.since) for i, link in carried.items())
+
+
+def _linked(row: EventRow) -> list[Pair]:
+    return [*_pair.iter_unpack(row.links), *((i, e) for i, e, _ in _carried.iter_unpack(row.carried))]
 
 
 def _due(row: EventRow, now: Moment, limits: Limits) -> bool:

@@ -107,6 +107,11 @@ class Memory:
         """Yield all ids, and since when each is unsettled, if it is."""
         return ((i, self._unsettled.get(i)) for i in self._index)
 
+    def by_age(self, connection: sqlite3.Connection) -> Iterator[tuple[Row, list[tuple[bytes, bool]]]]:
+        """Read the rows, oldest first, with the ids that each remembered last, and whether those are unsettled."""
+        for row, _ in self._rows(connection):
+            yield row, [(i, i in self._unsettled) for i in self._index.remembered_by(_remembered(row), row.seq)]
+
     def settle(self, ids: Iterable[bytes]) -> list[bytes]:
         """Mark ids as settled; returns those that were not."""
         pop = self._unsettled.pop
@@ -162,7 +167,7 @@ class Memory:
             if budget <= 0 or not _droppable(row, now, limits, excess):
                 pruned.oldest = row
                 break
-            looked_at = split(row.ids + row.renewed) + tuple(i for i, _ in _carried.iter_unpack(row.carried))
+            looked_at = _remembered(row)
             dropped_before = len(pruned.dropped)
             early = not _due(row, now, limits)
             for i in self._index.remembered_by(looked_at, row.seq):
@@ -226,6 +231,10 @@ def read_row(columns: tuple[object, ...]) -> tuple[Row, int]:
 def pack_carried(carried: Mapping[bytes, float]) -> bytes:
     """Ids with the clock of their own commit, as a row holds them."""
     return b"".join(_carried.pack(i, since) for i, since in carried.items())
+
+
+def _remembered(row: Row) -> tuple[bytes, ...]:
+    return split(row.ids + row.renewed) + tuple(i for i, _ in _carried.iter_unpack(row.carried))
 
 
 def _due(row: Row, now: Moment, limits: Limits) -> bool:

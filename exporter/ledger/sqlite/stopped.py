@@ -8,7 +8,7 @@ import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from exporter.errors import LedgerError
 from exporter.ledger.series import Caps
@@ -21,7 +21,7 @@ from exporter.ledger.sqlite.queue_row import Identity, write_identity
 from exporter.ledger.sqlite.schema import failure, failures_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from exporter.ledger import SeriesTotals, Snapshot
     from exporter.ledger.sqlite.state import State
@@ -55,10 +55,20 @@ class RememberedMessage(NamedTuple):
 
 
 class RememberedEvent(NamedTuple):
-    """An unsettled message and the event's own id that it holds."""
+    """A message and the event's own id that it holds, or held until it was settled."""
 
     message_id: bytes
     event_id: bytes
+
+
+class Remembered(NamedTuple):
+    """The ids that one commit was the last to remember, each with whether it is that of an unsettled message."""
+
+    clock_seconds: float
+    """When that was, on the queue's own clock."""
+    committed_at_seconds: float
+    """The same as Unix time."""
+    ids: Sequence[tuple[bytes, bool]]
 
 
 @dataclass(slots=True)
@@ -94,15 +104,33 @@ class StoppedLedger:
         """Yield the unsettled messages that hold an event of those."""
         return (RememberedEvent(*found) for found in self._state(queue).events.links())
 
+    def messages_by_age(self, queue: str) -> Iterator[Remembered]:
+        """Yield the ids of messages that are remembered, oldest first."""
+        rows = self._state(queue).memory.by_age(self._file.database.connection)
+        return (Remembered(row.clock_seconds, row.committed_at_seconds, ids) for row, ids in rows)
+
+    def events_by_age(self, queue: str) -> Iterator[Remembered]:
+        """Yield the ids of events that are remembered, oldest first."""
+        rows = self._state(queue).events.by_age(self._file.database.connection)
+        return (
+            Remembered(row.clock_seconds, row.committed_at_seconds, [(event_id, False) for event_id in ids])
+            for row, ids in rows
+        )
+
+    def settled_pairs(self, queue: str) -> Iterator[RememberedEvent]:
+        """Yield settled messages and the event that each held, as far as that is still known; the last one holds."""
+        pairs = self._state(queue).events.settled_pairs(self._file.database.connection)
+        return (RememberedEvent(*found) for found in pairs)
+
     @property
     def identity(self) -> Identity:
         """Its own row: instance id, name, and when it was made."""
         return self._file.identity
 
-    def rows(self) -> Iterator[tuple[str, tuple[object, ...]]]:
-        """Yield all rows below the ledger's own, each with the name of its table."""
-        for table, order in _ORDER.items():
-            columns = self._file.database.connection.execute(f"SELECT * FROM {table} ORDER BY {order}")  # noqa: S608 - fixed
+    def rows(self, tables: Iterable[str] = tuple(_ORDER)) -> Iterator[tuple[str, tuple[Any, ...]]]:
+        """Yield all rows below the ledger's own, or of some of those tables, each with the name of its table."""
+        for table in tables:
+            columns = self._file.database.connection.execute(f"SELECT * FROM {table} ORDER BY {_ORDER[table]}")  # noqa: S608 - fixed
             yield from ((table, row) for row in columns)
 
     def check(self) -> None:

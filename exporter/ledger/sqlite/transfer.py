@@ -31,8 +31,6 @@ from exporter.ledger.sqlite.total_rows import TotalRows
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from exporter.ledger.sqlite.stopped import StoppedLedger
-
 FORMAT = 1
 _SERIES = (
     "queue_id", "type", "labels", "count", "value_nano", "negative_nano", "last_occurred_seconds", "created_seconds"
@@ -51,11 +49,11 @@ _QUEUE_COUNTS = {"received", "duplicate", "timestamps_unreadable", "forgotten_ea
                  "events_forgotten"}  # fmt: skip
 
 
-def export_lines(ledger: StoppedLedger) -> Iterator[str]:
-    """Yield the lines, without line breaks."""
-    yield json.dumps({"sqs_event_exporter_ledger": {"format": FORMAT, **ledger.identity._asdict()}})
+def export_lines(identity: Identity, rows: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[str]:
+    """Yield the lines, without line breaks; rows are given with the name of their table, a queue's own row first."""
+    yield json.dumps({"sqs_event_exporter_ledger": {"format": FORMAT, **identity._asdict()}})
     lines = 1
-    for table, row in ledger.rows():
+    for table, row in rows:
         kind, columns = _KINDS[table]
         shown = {name: _shown(name, value) for name, value in zip(columns, row, strict=False)}
         yield json.dumps({kind: shown})
