@@ -70,12 +70,12 @@ COMMANDS = {
             option_keys=option_keys,
         )
         for action, what, option_keys in (
-            ("show", "show what a stopped ledger holds", {"format"}),
+            ("show", "show what a stopped ledger holds, or one in PostgreSQL", {"format"}),
             ("verify", "look through a stopped ledger: every row, and whether the accounts add up", ()),
             ("backup", "copy a stopped ledger to another file", {"to"}),
             ("restore", "put a backup in place, under a new name, so that no counter falls", {"from"}),
-            ("export", "write a stopped ledger to stdout as lines of JSON", ()),
-            ("import", "make a ledger of what export wrote, from stdin", ()),
+            ("export", "write a stopped ledger, a file or in PostgreSQL, to stdout as lines of JSON", ()),
+            ("import", "make a ledger, a file or in PostgreSQL, of what export wrote, from stdin", ()),
             ("forget-type", "take a type of events away, with all that was counted of it", {"type", "queue"}),
             ("rebind", "let a queue's rows belong to another queue of the same name", {"queue", "arn"}),
         )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 _IDS_A_ROW = 5_000
 _SECONDS_A_ROW = 60
 _NO_MESSAGE = bytes(ID_BYTES)
-"""Stands for the message of an event of which none is remembered: in the file an event is part of a pair."""
+"""Stands for the message where there is only an event: in the file that is part of a pair."""
 
 _REPLICAS = f"""
 SELECT count(*) FROM {SCHEMA}.replicas WHERE ledger_id = %s AND folded_at IS NULL
@@ -60,10 +60,14 @@ SELECT last_seen, uuid_send(id), state & {statements.SETTLED} <> 0 FROM {SCHEMA}
 ORDER BY last_seen
 """
 _EVENTS = f"""
-SELECT e.last_seen, uuid_send(e.id), uuid_send(m.id), coalesce(m.state & {statements.SETTLED} <> 0, true)
-FROM {SCHEMA}.event_ids e LEFT JOIN {SCHEMA}.message_ids m ON m.queue_id = e.queue_id AND m.event_id = e.id
-WHERE e.queue_id = %s ORDER BY e.last_seen
+SELECT e.last_seen, uuid_send(e.id), NULL, true FROM {SCHEMA}.event_ids e WHERE e.queue_id = %s
+UNION ALL SELECT m.last_seen, uuid_send(m.event_id), uuid_send(m.id), m.state & {statements.SETTLED} <> 0
+FROM {SCHEMA}.message_ids m WHERE m.queue_id = %s
+AND exists(SELECT FROM {SCHEMA}.event_ids e WHERE e.queue_id = m.queue_id AND e.id = m.event_id)
+ORDER BY 1
 """
+"""Events, and the messages that hold them, in the order in which they were seen last. Not joined by `event_id`:
+that has no index, and without statistics, soon after an import, the planner would compare each with each."""
 
 
 @contextlib.contextmanager
@@ -147,14 +151,14 @@ class _Queue:
     def ids(self, seq: int) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield the rows of ids: each remembers some, and settles those of the row before that are settled."""
         settled, now = b"", Moment(self._clock_seconds, 0.0, 0.0)
-        for chunk in _chunks(self._read(_MESSAGES)):
+        for chunk in _chunks(self._read(_MESSAGES, self._id)):
             seq, now = seq + 1, self._moment(chunk)
             yield "commits", Row(seq, self._id, *now, settled, b"".join(id_ for _, id_, _ in chunk), b"", b"")
             settled = b"".join(id_ for _, id_, is_settled in chunk if is_settled)
         if settled:
             seq += 1
             yield "commits", Row(seq, self._id, *now, settled, b"", b"", b"")
-        for chunk in _chunks(self._read(_EVENTS)):
+        for chunk in _chunks(self._read(_EVENTS, self._id, self._id)):
             seq += 1
             pairs = [
                 ((message_id or _NO_MESSAGE) + event_id, is_settled) for _, event_id, message_id, is_settled in chunk
@@ -163,11 +167,11 @@ class _Queue:
             links = b"".join(pair for pair, is_settled in pairs if not is_settled)
             yield "event_ids", EventRow(seq, self._id, *self._moment(chunk), settled, links, b"")
 
-    def _read(self, sql: str) -> Iterator[tuple[Any, ...]]:
+    def _read(self, sql: str, *parameters: int) -> Iterator[tuple[Any, ...]]:
         """Read rows a few thousand at a time."""
         with self._client.cursor("ids", binary=True) as cursor:
             cursor.itersize = _IDS_A_ROW
-            cursor.execute(sql, (self._id,))
+            cursor.execute(sql, parameters)
             yield from cursor
 
     def _moment(self, chunk: list[tuple[Any, ...]]) -> Moment:

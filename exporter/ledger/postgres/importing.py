@@ -67,7 +67,7 @@ _Marks = dict[int, tuple[int, float]]
 def import_ledger(url: str, ledger: StoppedLedger) -> str:
     """Make the ledger in PostgreSQL under the name that it has, whole or not at all; returns where.
 
-    Raises LedgerError where there is one of that name, or where it is itself, under whatever name.
+    Raises LedgerError where there is one of that name, or that ledger under another name.
     """
     with reached(url) as target:
         _refuse_unbound(ledger)
