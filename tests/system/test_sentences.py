@@ -8,7 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import pytest
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
@@ -18,6 +18,9 @@ from stub_endpoint import stub_sqs
 from exporter.errors import LedgerError
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 AWS = {
     "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
@@ -34,8 +37,8 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 
 def program(
     *arguments: str,
+    environment: Mapping[str, str],
     stdout: int | IO[Any] = subprocess.PIPE,
-    **environment: str,
 ) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -84,7 +87,7 @@ def test_a_wrong_setting_is_named_with_what_would_be_right(
     arguments: list[str], environment: dict[str, str], sentence: str
 ) -> None:
     """Exit code 2 and one line on stderr."""
-    done = program(*arguments, **environment)
+    done = program(*arguments, environment=environment)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
@@ -94,8 +97,9 @@ def test_https_to_a_plain_port_is_not_called_a_matter_of_certificates() -> None:
     """The way out is the port or the scheme, not a CA bundle."""
     with stub_sqs() as plain:
         endpoint = plain.url.replace("http:", "https:")
+        environment = {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_SQS": endpoint}
         for command in (["produce"], ["peek"], ["check", "--web.listen-address", "127.0.0.1:0"]):
-            done = program(*command, "--queue", "events", AWS_REGION="us-east-1", AWS_ENDPOINT_URL_SQS=endpoint)
+            done = program(*command, "--queue", "events", environment=environment)
             assert done.returncode == 1
             assert "was not answered in TLS: correct the port, or write http://" in done.stderr + done.stdout
             assert "AWS_CA_BUNDLE" not in done.stderr + done.stdout
@@ -159,7 +163,7 @@ def test_the_revision_is_known_in_a_checkout() -> None:
     asked = subprocess.run([GIT, "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if asked.returncode:
         pytest.skip("this is no checkout of git")
-    assert f"(revision {asked.stdout[:12]}, Python" in program("--version").stdout
+    assert f"(revision {asked.stdout[:12]}, Python" in program("--version", environment={}).stdout
 
 
 def test_an_early_ctrl_c_leaves_no_traceback() -> None:
@@ -207,7 +211,7 @@ def test_a_full_stdout_is_a_sentence(arguments: list[str], tmp_path: Path) -> No
         sqs.send([EVENT] * 20)
         environment = {**sqs.environment, "EXPORTER_LEDGER__PATH": str(tmp_path / "ledger.db")}
         with Path("/dev/full").open("wb") as full:
-            done = program(*arguments, stdout=full, **environment)
+            done = program(*arguments, stdout=full, environment=environment)
         assert "Traceback" not in done.stderr
         assert done.returncode == 1
         assert "stdout can't be written: No space left on device" in done.stderr
@@ -225,6 +229,11 @@ def test_a_full_stdout_is_a_sentence(arguments: list[str], tmp_path: Path) -> No
 
 def test_a_service_named_exporter_is_no_setting() -> None:
     """Kubernetes sets EXPORTER_PORT and its like for it; an unknown name with `__` is still a wrong one."""
-    done = program("check", "--queue", "a", AWS_REGION="r", EXPORTER_PORT="tcp://10.0.0.1:9797", EXPORTER_X__Y="1")
+    done = program(
+        "check",
+        "--queue",
+        "a",
+        environment={"AWS_REGION": "r", "EXPORTER_PORT": "tcp://10.0.0.1:9797", "EXPORTER_X__Y": "1"},
+    )
     assert done.returncode == 2
     assert "EXPORTER_X__Y is not a setting" in done.stderr
