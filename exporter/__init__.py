@@ -1,4 +1,4 @@
-"""sqs-event-exporter: counts the events in an Amazon SQS queue, each exactly once."""
+"""sqs-event-exporter: counts the events in Amazon SQS queues, each exactly once."""
 
 __version__: str
 

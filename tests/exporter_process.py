@@ -226,7 +226,7 @@ class ExporterProcess:
         return status == 200, text
 
     def healthy(self) -> bool:
-        """Return whether its loop turns."""
+        """Return whether its loop goes on."""
         return self.get("/-/healthy")[0] == 200
 
     def wait_for(self, condition: Callable[[Scrape], bool], timeout_seconds: float = WAIT_SECONDS) -> Scrape:

@@ -20,7 +20,7 @@ from exporter.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-DESCRIPTION = "Counts the events in an Amazon SQS queue, each exactly once, and shows the counts to Prometheus."
+DESCRIPTION = "Counts the events in Amazon SQS queues, each exactly once, and shows the counts to Prometheus."
 SOURCES = (
     "A flag goes before its environment variable, that before the file of --config.file, that before the default. "
     "What concerns AWS (region, endpoint, credentials, proxy) is set in AWS's own way: AWS_REGION, AWS_PROFILE, "

@@ -1,4 +1,4 @@
-"""Starts an SQS emulator (moto) and a producer for `demo`, each in a process of its own."""
+"""Starts the SQS emulator (moto) of `demo` in a process of its own, and a producer on a thread."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ READING = frozenset(
 SHARED = frozenset({"queue", "config.file", "log.level", "log.format"})
 LEDGER = frozenset({"ledger.path", "ledger.url", "config.file", "log.level", "log.format"})
 COMMANDS = {
-    "run": Command("count the events of a queue", EVERY),
+    "run": Command("count the events of the queues", EVERY),
     "demo": Command(
         "show it all, on an SQS of its own and with a producer",
         EVERY - {"queue", "until-empty"},

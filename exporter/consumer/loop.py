@@ -27,7 +27,7 @@ FIRST_ITERATIONS_SECONDS = 0.02
 DELETE_GRACE_SECONDS = 0.5
 """What the last commit and its deletes are given after the shutdown timeout is over."""
 COMMIT_MESSAGES = 1_000
-"""So many messages of a backlog share a commit, which costs as much as many of them."""
+"""A backlog's messages are gathered until there are so many for one commit, and share its cost."""
 COMMIT_WAIT_SECONDS = 0.02
 """The longest that messages of a backlog wait for others to share their commit."""
 MAX_GATHERED_MESSAGES = 2_500

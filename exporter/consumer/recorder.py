@@ -24,7 +24,7 @@ LIMITED_FLUSH_SECONDS = 0.1
 
 
 class Recorder:
-    """The consumer's hand on the ledger. While the ledger fails nothing is recorded, and `working` is False."""
+    """Calls the ledger for the consumer. While the ledger fails nothing is recorded, and `working` is False."""
 
     def __init__(
         self,

@@ -62,7 +62,7 @@ OVERFLOW_LIMITS = ("types", "series")
 
 @dataclass(frozen=True, slots=True)
 class QueueIdentity:
-    """Which queue the rows belong to, and what of it bounds what SQS can redeliver and says how its events are known.
+    """Which queue the rows belong to, how late SQS can redeliver its messages, and how its events are identified.
 
     `retention_seconds` is None where it is unknown: 14 days, SQS's maximum, are assumed.
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SetQueueAttributes.html
@@ -173,7 +173,7 @@ class Snapshot(msgspec.Struct, frozen=True, dict=True):
 
 
 class Ledger(Protocol):
-    """What the consumer, the collector and the summary rely on, whatever keeps it."""
+    """What both ledgers, SQLite's and PostgreSQL's, offer to the consumer, the metrics and the summary."""
 
     @property
     def name(self) -> str:
@@ -189,7 +189,7 @@ class Ledger(Protocol):
 
     @property
     def speaking_since_seconds(self) -> float:
-        """Since when it does, Unix time; 0: nobody else ever did."""
+        """Since when it shows it, Unix time; 0 where no other process can have shown it before."""
 
     @property
     def problem(self) -> LedgerError | None:

@@ -34,7 +34,7 @@ REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class ClientsServer(HTTPServer):
-    """Tornado's server, telling `clients` (set right after construction) who comes and who leaves."""
+    """Tornado's server, telling `clients` (set right after construction) of each connection's begin and end."""
 
     clients: Clients
 

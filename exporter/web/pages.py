@@ -144,7 +144,7 @@ class Site:
     def _healthy(self) -> Answer:
         if self.healthy():
             return _sentence(200, "Healthy.")
-        return _sentence(503, "Not healthy: the loop has not turned for a minute.")
+        return _sentence(503, "Not healthy: the loop has stood still for a minute.")
 
     def _ready(self) -> Answer:
         ready, sentence = self.ready()

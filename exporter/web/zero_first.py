@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from prometheus_client.samples import Sample
 
 HEADER = "X-Prometheus-Scrape-Timeout-Seconds"
-"""What every Prometheus sends with a scrape, and hardly anyone else."""
+"""Every Prometheus sends it with a scrape, and hardly any other client does."""
 FORGET_SECONDS = 600.0
-"""A scraper that did not come for so long is a stranger: its address may be another's by now."""
+"""A scraper that has not scraped for so long is forgotten: its address may be another's by now."""
 MAX_SCRAPERS = 64
-"""Remembered at once; strangers may send the header, too."""
+"""How many are remembered at once: any client may send the header."""
 
 
 class View(NamedTuple):
@@ -40,7 +40,7 @@ TRUTH = View(None)
 @dataclass(slots=True)
 class _Scraper:
     shown_up_to: int
-    came_at: float
+    last_scrape_at: float
 
 
 class ZeroFirst:
@@ -97,10 +97,10 @@ class ZeroFirst:
             del self._scrapers[next(iter(self._scrapers))]
 
     def _forget(self) -> None:
-        """Forget scrapers that did not come for long; they stand in the order in which they came last."""
+        """Forget scrapers that have not scraped for long; they are in the order of their last scrapes."""
         while self._scrapers:
             address, scraper = next(iter(self._scrapers.items()))
-            if self._monotonic() - scraper.came_at < FORGET_SECONDS:
+            if self._monotonic() - scraper.last_scrape_at < FORGET_SECONDS:
                 return
             del self._scrapers[address]
 

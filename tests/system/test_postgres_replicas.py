@@ -183,7 +183,7 @@ def test_check_says_what_is_there_and_changes_nothing(postgres: PostgresServer) 
         assert "holds 50 events" in check(sqs, url).stdout
         away = check(sqs, f"postgresql://exporter@127.0.0.1:{free_port()}/shop")
         assert away.returncode == 1
-        assert "can't be reached" in away.stderr
+        assert "can't be reached" in away.stdout
 
 
 def check(sqs: FakeSqs, url: str) -> subprocess.CompletedProcess[str]:

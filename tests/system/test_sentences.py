@@ -8,7 +8,8 @@ import signal
 import subprocess
 import time
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import IO, TYPE_CHECKING
 
 import pytest
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
@@ -37,8 +38,8 @@ URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 
 def program(
     *arguments: str,
-    environment: Mapping[str, str],
-    stdout: int | IO[Any] = subprocess.PIPE,
+    stdout: int | IO[bytes] = subprocess.PIPE,
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> subprocess.CompletedProcess[str]:
     """Run the program to its end."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
@@ -97,9 +98,10 @@ def test_https_to_a_plain_port_is_not_called_a_matter_of_certificates() -> None:
     """The way out is the port or the scheme, not a CA bundle."""
     with stub_sqs() as plain:
         endpoint = plain.url.replace("http:", "https:")
-        environment = {"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_SQS": endpoint}
         for command in (["produce"], ["peek"], ["check", "--web.listen-address", "127.0.0.1:0"]):
-            done = program(*command, "--queue", "events", environment=environment)
+            done = program(
+                *command, "--queue", "events", environment={"AWS_REGION": "us-east-1", "AWS_ENDPOINT_URL_SQS": endpoint}
+            )
             assert done.returncode == 1
             assert "was not answered in TLS: correct the port, or write http://" in done.stderr + done.stdout
             assert "AWS_CA_BUNDLE" not in done.stderr + done.stdout
@@ -163,7 +165,7 @@ def test_the_revision_is_known_in_a_checkout() -> None:
     asked = subprocess.run([GIT, "-C", str(root), "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     if asked.returncode:
         pytest.skip("this is no checkout of git")
-    assert f"(revision {asked.stdout[:12]}, Python" in program("--version", environment={}).stdout
+    assert f"(revision {asked.stdout[:12]}, Python" in program("--version").stdout
 
 
 def test_an_early_ctrl_c_leaves_no_traceback() -> None:

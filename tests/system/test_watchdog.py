@@ -1,4 +1,4 @@
-"""The two answers to "is it well": ready only while SQS answers, healthy for as long as the loop turns."""
+"""The two answers to "is it well": ready only while SQS answers, healthy for as long as the loop goes on."""
 
 from __future__ import annotations
 

@@ -13,7 +13,6 @@ import socket
 import ssl
 import threading
 import time
-import timeit
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -244,7 +243,7 @@ def test_health_and_readiness_say_so_in_a_sentence() -> None:
         ill = [ask(server, path) for path in ("/-/healthy", "/-/ready")]
     assert [(a.status, a.text) for a in well] == [(200, "Healthy.\n"), (200, "Ready.\n")]
     assert [(a.status, a.text) for a in ill] == [
-        (503, "Not healthy: the loop has not turned for a minute.\n"),
+        (503, "Not healthy: the loop has stood still for a minute.\n"),
         (503, "The queue orders does not exist (yet).\n"),
     ]
 
@@ -417,7 +416,7 @@ def test_stopping_is_quick_and_frees_the_port_whoever_is_connected() -> None:
         ask(server)
         port, start = server.port, time.monotonic()
         server.stop()
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < web_clients.FIRST_REQUEST_SECONDS / 2
         server.stop()
         with serving(port=port) as successor:
             assert ask(successor).status == 200
@@ -527,8 +526,10 @@ def test_a_thousand_slow_clients_do_not_hold_up_a_scrape(
     with_tls: bool,  # noqa: FBT001 - a parameter of pytest
     authority: Authority,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """With 1,000 connections silent, half-sent or stuck in the handshake, each scrape takes less than a second."""
+    """With 1,000 connections silent, half-sent or stuck in the handshake for an hour, each scrape is answered."""
+    monkeypatch.setattr(web_clients, "FIRST_REQUEST_SECONDS", 3600.0)
     config = read_web_config(tls_file(tmp_path, authority)) if with_tls else None
     tls = client_context(authority) if with_tls else None
     openings = (b"", HALF_A_HANDSHAKE, b"\x16") if with_tls else (b"", b"G", b"GET /metrics HTTP/1.1\r\nHost:")
@@ -536,9 +537,7 @@ def test_a_thousand_slow_clients_do_not_hold_up_a_scrape(
         for n in range(1000):
             stack.enter_context(connected(server)).sendall(openings[n % 3])
         for _ in range(5):
-            start = time.monotonic()
             assert ask(server, tls=tls).status == 200
-            assert time.monotonic() - start < 1
 
 
 def test_descriptors_are_left_to_the_rest_of_the_process() -> None:
@@ -814,34 +813,39 @@ def test_a_flood_of_wrong_passwords_does_not_hold_up_who_is_known(tmp_path: Path
         guesses = [pool.submit(guess, n) for n in range(40)]
         try:
             for _ in range(10):
-                start = time.monotonic()
+                # One that had to wait for a check would be turned away in such a flood.
                 assert ask(server, Authorization=right).status == 200
-                assert time.monotonic() - start < 1
         finally:
             done.set()
         statuses = set[int]().union(*(future.result() for future in guesses))
     assert statuses == {401, 429}
 
 
-def fastest_seconds(server: WebServer, user: str, password: str) -> float:
-    """Return how quickly a request with this user and password can be answered."""
-    seconds = []
-    for _ in range(4):
-        start = time.perf_counter()
-        ask(server, "/-/healthy", Authorization=basic(user, password))
-        seconds.append(time.perf_counter() - start)
-    return min(seconds)
+def test_speed_tells_a_stranger_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong password and an unknown user cost a check each time; only a right password is remembered."""
+    config = read_web_config(passwords_file(tmp_path, {"alice": "correct horse"}))
+    check_password = bcrypt.checkpw
+    checked: list[bytes] = []
 
+    def checkpw(password: bytes, hashed_password: bytes) -> bool:
+        checked.append(hashed_password)
+        return check_password(password, hashed_password)
 
-def test_speed_tells_a_stranger_nothing(tmp_path: Path) -> None:
-    """A wrong password and an unknown user take a check each time; only a right password is answered at once."""
-    config = read_web_config(passwords_file(tmp_path, {"alice": "correct horse"}, cost=10))
-    check = min(timeit.repeat(lambda: bcrypt.checkpw(b"wrong", config.users["alice"]), number=1, repeat=4))
+    monkeypatch.setattr(bcrypt, "checkpw", checkpw)
     with serving(web_config=config) as server:
-        assert fastest_seconds(server, "alice", "wrong") > check / 2
-        assert fastest_seconds(server, "mallory", "wrong") > check / 2
-        assert fastest_seconds(server, "mallory", "correct horse") > check / 2
-        assert fastest_seconds(server, "alice", "correct horse") < check / 2
+
+        def checks(user: str, password: str, status: int) -> int:
+            before = len(checked)
+            for _ in range(4):
+                assert ask(server, Authorization=basic(user, password)).status == status
+            return len(checked) - before
+
+        assert checks("alice", "wrong", 401) == 4
+        assert checks("mallory", "wrong", 401) == 4
+        assert checks("mallory", "correct horse", 401) == 4
+        assert checks("alice", "correct horse", 200) == 1
+        assert checks("mallory", "correct horse", 401) == 4
+    assert set(checked) == {config.users["alice"]}, "a check of another cost would take another time"
 
 
 def test_a_changed_password_is_taken_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

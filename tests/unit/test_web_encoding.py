@@ -253,18 +253,28 @@ def test_names_made_up_by_strangers_do_not_fill_the_memory() -> None:
 
 
 def test_ten_thousand_types_are_encoded_in_steps_of_milliseconds() -> None:
-    """Between two steps the event loop looks at the time; no step takes the interpreter for more than 20 ms of it."""
+    """Between two steps the event loop looks at the time; no step takes the interpreter for more than 20 ms of it.
+
+    Of each step it is the best of three that counts: what a step has to do is always the same, and whatever else the
+    processor was busy with is not the step's.
+    """
     registry = gauges(40_000)
-    steps = []
-    slices = encoded(registry, Wanted(TEXT), created_timestamps=False)  # type: ignore[arg-type]
     gc.freeze()  # as `run` does, or what is measured is a look through all that the tests have made
     try:
-        while True:
-            began = time.thread_time()
-            if next(slices, None) is None:
-                break
-            steps.append(time.thread_time() - began)
+        runs = [step_seconds(registry) for _ in range(3)]
     finally:
         gc.unfreeze()
+    steps = [min(step) for step in zip(*runs, strict=True)]
     assert len(steps) > 40
     assert max(steps) < 0.02
+
+
+def step_seconds(registry: Families) -> list[float]:
+    """Encode all; return the CPU time of each step."""
+    steps: list[float] = []
+    slices = encoded(registry, Wanted(TEXT), created_timestamps=False)  # type: ignore[arg-type]
+    while True:
+        began = time.thread_time()
+        if next(slices, None) is None:
+            return steps
+        steps.append(time.thread_time() - began)

@@ -42,7 +42,7 @@ class _Attempt:
 class SqliteLedger:
     """`exporter.ledger.Ledger` in a SQLite file; opening it raises LedgerError.
 
-    A volume without room is a `problem` rather than an error: `reopen` goes on when there is room.
+    A full volume is a `problem` rather than an error: `reopen` goes on when there is space.
 
     `name` is the ledger's own: it is given when the file is made, or migrated, and has to stay; None takes it as it is.
     `queues` are shown from the start, before they are bound. `types` are shown at 0 and don't use up `max_types`.
