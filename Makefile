@@ -27,6 +27,13 @@ test: $(VENV)/dev.stamp ## Run the tests, two files at a time; TEST_FLAGS are py
 test-fast: $(VENV)/dev.stamp ## Run the unit tests alone: no process, no network, under a minute
 	$(BIN)/python -m pytest --numprocesses=2 tests/unit $(TEST_FLAGS)
 
+.PHONY: test-lowest
+test-lowest: $(VENV)/dev.stamp ## Run the unit tests with the lowest versions that pyproject.toml allows, in .venv-lowest
+	$(BIN)/uv venv --quiet --clear --python $(BIN)/python .venv-lowest
+	VIRTUAL_ENV=.venv-lowest $(BIN)/uv pip install --quiet --resolution lowest-direct \
+	  '.[demo,otlp-grpc,postgres]' 'pytest>=9.0' 'hypothesis>=6.140' 'cryptography>=45.0'
+	.venv-lowest/bin/python -m pytest tests/unit $(TEST_FLAGS)
+
 .PHONY: check
 check: $(VENV)/dev.stamp ## Check format, lint and types
 	$(BIN)/ruff format --check
@@ -73,8 +80,9 @@ dashboard: $(VENV)/dev.stamp ## Make the Grafana dashboard and the Prometheus ru
 	$(BIN)/python charts/generate.py
 
 .PHONY: docs
-docs: $(VENV)/dev.stamp ## Make the tables of docs/metrics.md and docs/configuration.md anew
+docs: $(VENV)/dev.stamp ## Make the tables of docs/metrics.md and docs/configuration.md and the outputs of docs/tutorial.md anew
 	$(BIN)/python docs/generate.py
+	$(BIN)/python docs/tutorial.py
 
 .PHONY: chart
 chart: $(VENV)/dev.stamp ## Make the chart's README, schema and copies anew

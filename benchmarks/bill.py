@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
+from report import load_average
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
@@ -57,7 +59,7 @@ def table(bill: Bill) -> str:
     heads = [f"{NAMES[program]}: {what}" for program in programs for what in ("requests a message", "a month")]
     costs = [f"{NAMES[program]}: {what}" for program in programs for what in ("CPU of a core", "mean wait")]
     lines = [
-        f"{bill.machine}. Counts and sums were exact in every run.",
+        f"{bill.machine}, {load_average()}. Counts and sums were exact in every run.",
         "",
         f"| messages a second | {' | '.join(heads)} |",
         f"|---|{'---|' * len(heads)}",

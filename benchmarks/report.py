@@ -55,7 +55,6 @@ class Figures:
 def page(figures: Figures) -> str:
     """Return the figures as Markdown."""
     ours = _median([found.ours for found in figures.rounds])
-    load = " ".join(f"{average:.1f}" for average in os.getloadavg())
     idle_receives, idle_core = figures.idle
     widened = figures.distant[1].widened_after_seconds
     tls = _median([found.tls for found in figures.rounds])
@@ -65,7 +64,7 @@ def page(figures: Figures) -> str:
     by_round = [_ratios([found], lambda found: found.ours) for found in figures.rounds]
     rest_us = _cpu(ours) - sum(figures.parts.values())
     lines = [
-        f"{figures.machine}, load average {load} at the end. Counts and sums were exact in every run.",
+        f"{figures.machine}, {load_average()}. Counts and sums were exact in every run.",
         "",
         "| | boto3 loop | exporter | comes to | target |",
         "|---|---|---|---|---|",
@@ -110,6 +109,11 @@ def page(figures: Figures) -> str:
         ),
     ]
     return "\n".join(lines)
+
+
+def load_average() -> str:
+    """Say how busy the machine is: figures of a busy one say more about the machine."""
+    return f"load average {' '.join(f'{average:.1f}' for average in os.getloadavg())} at the end"
 
 
 def machine(directory: Path) -> str:

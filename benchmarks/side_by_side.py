@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import page
-from report import machine
+from report import load_average, machine
 from scenarios import SETTLE_SECONDS, Run, ledgers, load
 from stub_events import Load
 from stub_sqs import StubSqs
@@ -86,7 +86,6 @@ def table(arguments: argparse.Namespace, directory: Path, stub: StubSqs) -> str:
     """Measure it all; return it as Markdown."""
     names = ledgers(directory)
     lines = [
-        f"{machine(directory)}. {arguments.messages:,} messages in all; counts and sums were exact in every run.",
         "",
         *_backlogs(arguments, stub, names),
         "",
@@ -102,7 +101,11 @@ def table(arguments: argparse.Namespace, directory: Path, stub: StubSqs) -> str:
             found = idle(stub, before, next(names), queues, arguments.idle_seconds) if before else None
             line += f" {found.requests_a_second:.2f}, {found.core * 100:.2f} % |" if found else " |"
         lines.append(line)
-    return "\n".join(lines)
+    head = (
+        f"{machine(directory)}, {load_average()}. {arguments.messages:,} messages in all; counts and sums were exact "
+        "in every run."
+    )
+    return "\n".join([head, *lines])
 
 
 def _backlogs(arguments: argparse.Namespace, stub: StubSqs, names: Iterator[Path]) -> Iterator[str]:

@@ -56,7 +56,7 @@ def _show(settings: Settings, options: LedgerActionOptions) -> None:
         print(json.dumps({**identity._asdict(), "queues": queues}, indent=2))
         return
     made = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(identity.created_seconds))
-    print(f"{settings.ledger.path}: ledger {identity.name}, made {made} UTC, {len(snapshots)} queues")
+    print(f"{settings.ledger.path}: ledger {identity.name}, made {made} UTC, queues: {len(snapshots)}")
     for name, snapshot in snapshots.items():
         print(f"\n{name}  {snapshot.queue_arn or 'not bound to a queue yet'}")
         print(

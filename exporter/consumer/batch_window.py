@@ -35,6 +35,8 @@ class BatchWindow:
       the rate of late, but at most `window_seconds`; at high rates several receives are sent together.
     - Each full answer shortens the wait, which is none after a few of them: a backlog never waits. Nor does the
       first message of a quiet queue: after an empty answer the next long poll opens at once.
+    - Messages that were in the queue already when it was asked before, a window ago or longer, are a backlog, too, of
+      which SQS gives less than ten at a time: nothing waits. (So nothing does on a queue that delays its messages.)
     - Deletes gather to ten for at most five windows and a quarter of the visibility timeout; ten go with the next
       receives.
 
@@ -62,15 +64,19 @@ class BatchWindow:
         """From when on receives may be sent; minus infinity: at once."""
         return self._emptied_at + self._wait_seconds if self._wait_seconds else -math.inf
 
-    def answered(self, messages: int, sent_at: float, answered_at: float) -> None:
-        """Note an answer with so many messages, usable or not, to a receive that was sent at `sent_at`."""
+    def answered(self, messages: int, sent_at: float, answered_at: float, oldest_seconds: float = 0.0) -> None:
+        """Note an answer with so many messages, usable or not, to a receive that was sent at `sent_at`.
+
+        `oldest_seconds` is how long the oldest of them was in the queue; it is asked of those with one to nine.
+        """
         self._messages += messages
         if answered_at - self._measured_at >= MEASURED_SECONDS:
             self._measure(answered_at)
         if messages >= BATCH_SIZE and not self._wait_seconds:
             return
+        was_left = oldest_seconds > answered_at - self._emptied_at + self._window_seconds
         self._see_the_queue_emptied(sent_at, answered_at)
-        if not messages:
+        if not messages or was_left:
             self._wait_seconds = 0.0
         elif messages < BATCH_SIZE:
             self._wait_for_full_batches()

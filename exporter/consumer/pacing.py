@@ -30,11 +30,14 @@ class Pacing:
         self._backoff = Backoff()
         self._idle_until = -math.inf
 
-    def answered(self, messages: int, sent_at: float, answered_at: float) -> None:
-        """Note an answer with so many messages to a receive sent at `sent_at` (monotonic seconds)."""
+    def answered(self, messages: int, sent_at: float, answered_at: float, oldest_seconds: float = 0.0) -> None:
+        """Note an answer with so many messages to a receive sent at `sent_at` (monotonic seconds).
+
+        `oldest_seconds`: as in `BatchWindow.answered`.
+        """
         self._backoff.succeeded()
         self._idle_until = -math.inf if messages else sent_at + EMPTY_SECONDS
-        self._window.answered(messages, sent_at, answered_at)
+        self._window.answered(messages, sent_at, answered_at, oldest_seconds)
         if messages >= BATCH_SIZE:
             if not self._window.receives:
                 self._width = min(self._most, self._width + 1)

@@ -194,7 +194,8 @@ class Queue:
                 return
         self._advance(answer)
         self._received_once = True
-        self._pacing.answered(all_messages, answer.sent_at, answer.answered_at)
+        oldest_seconds = 0.0 if self.has_backlog else self._oldest_seconds(answer)
+        self._pacing.answered(all_messages, answer.sent_at, answer.answered_at, oldest_seconds)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
             self._readiness.clear("quota")
@@ -202,6 +203,11 @@ class Queue:
             self.gathered_messages += messages
         else:
             self._tell_quota()
+
+    def _oldest_seconds(self, answer: Received) -> float:
+        """Return how long the oldest of the messages was in the queue, as far as SQS said when they were sent."""
+        sent = [message.sent_at_seconds for message in answer.messages if message.sent_at_seconds is not None]
+        return self._wall() - min(sent) if sent else 0.0
 
     def _advance(self, answer: Received) -> None:
         """Let the queue's clock run by the time in which receives succeeded, pauses between two of them included.

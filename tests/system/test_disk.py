@@ -135,14 +135,14 @@ def test_a_full_volume_stops_it_until_there_is_space(tmp_path: Path) -> None:
         assert_it_goes_on(sqs, exporter)
 
 
-def test_a_start_on_a_full_volume_waits_for_room(tmp_path: Path) -> None:
-    """/metrics and the health pages are served, nothing is received; with room the ledger is made and all counts."""
+def test_a_start_on_a_full_volume_waits_for_space(tmp_path: Path) -> None:
+    """/metrics and the health pages are served, nothing is received; with space the ledger is made and all counts."""
     volume = tmp_path / "volume"
     volume.mkdir()
     through = small_volume(volume, fill=True)
     with FakeSqs() as sqs, ExporterProcess(sqs.environment, volume / "ledger.db", *WAIT, through=through) as exporter:
         sqs.load(500, seed=7)
-        wait_until_not_ready(exporter, "make room on its volume")
+        wait_until_not_ready(exporter, "free space on its volume")
         wait_for_another_try(exporter)
         assert exporter.healthy()
         assert exporter.scrape().received == 0

@@ -116,8 +116,10 @@ def a_prefix_takes_no_dead_letter_queue(ledger: Path) -> None:
             wait_until_logged(exporter, 'it is the dead-letter queue of "legacy"', queue="shop-outside-dlq")
             wait_until_logged(exporter, "grant sqs:ListDeadLetterSourceQueues", queue="shop-unknown")
             assert counts(exporter) == dict.fromkeys(taken, 1)
-            assert exporter.wait_until_told("Ready.") == "Ready.\n"
+            sentence = exporter.wait_until_told("Ready, but ")
+            assert exporter.ready()[0]
             for name in ("shop-orders-dlq", "shop-outside-dlq", "shop-unknown"):
+                assert f'Queue "{name}" is left out' in sentence
                 assert sqs.account(name).available == 1
             assert exporter.terminate() == 0
         # Whoever wants a dead-letter queue counted names it.

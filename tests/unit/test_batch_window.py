@@ -306,3 +306,16 @@ def test_ten_deletes_go_with_the_next_receives() -> None:
     assert window.deletes_due_at(10, 100.0, 2) == 100.5
     window.answered(0, 101.0, 121.0)
     assert window.deletes_due_at(10, 121.0, VISIBILITY_TIMEOUT_SECONDS) == -math.inf
+
+
+def test_a_backlog_of_which_sqs_gives_less_than_ten_at_a_time_does_not_wait() -> None:
+    """SQS may ask only some of its servers: messages that were there before, and were not given, say so."""
+    window = BatchWindow(1.0)
+    window.answered(5, 0.0, 0.01, oldest_seconds=60.0)
+    assert window.receives
+    window.answered(5, 1.0, 1.01, oldest_seconds=61.0)
+    assert not window.receives
+    window.answered(5, 1.02, 1.03, oldest_seconds=61.0)
+    assert not window.receives
+    window.answered(5, 1.03, 1.04, oldest_seconds=0.5)
+    assert window.receives

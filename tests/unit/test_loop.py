@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from consumer_parts import House, ids_of
 
-from exporter.consumer.loop import DELETE_GRACE_SECONDS, MAX_GATHERED_MESSAGES
+from exporter.consumer.loop import (
+    COMMIT_MESSAGES,
+    COMMIT_WAIT_SECONDS,
+    DELETE_GRACE_SECONDS,
+    MAX_GATHERED_MESSAGES,
+)
 from exporter.consumer.queue import FIRST_WAIT_SECONDS, MAX_IN_FLIGHT
 from exporter.errors import ExporterError, LedgerError, WrongSettingError
 from exporter.sqs import QueueDepth
@@ -138,6 +145,67 @@ def test_full_batches_bring_more_receives_up_to_the_most() -> None:
         while house.sqs.deletes:
             house.sqs.confirm_delete("orders")
     assert len(house.sqs.receives) == 4
+
+
+def test_messages_of_a_backlog_wait_a_moment_for_others_to_share_their_commit() -> None:
+    """A commit costs as much as many messages, and a backlog has more of them on the way."""
+    house = with_backlog()
+    house.sqs.answer_receive("orders", *numbered("first"))
+    house.run()
+    assert house.ledger.counted["orders"] == 10
+    house.sqs.answer_receive("orders", *numbered("second"))
+    house.run(after_seconds=COMMIT_WAIT_SECONDS / 2)
+    assert house.ledger.counted["orders"] == 10
+    house.run(after_seconds=COMMIT_WAIT_SECONDS / 2)
+    assert house.ledger.counted["orders"] == 30
+
+
+def test_an_answer_that_is_not_full_ends_the_wait_for_a_shared_commit() -> None:
+    """Nothing more is on the way."""
+    house = with_backlog()
+    house.sqs.answer_receive("orders", *numbered("first"))
+    house.run()
+    house.sqs.answer_receive("orders", "last")
+    house.run()
+    assert house.ledger.counted["orders"] == 21
+
+
+def test_a_stop_ends_the_wait_for_a_shared_commit() -> None:
+    """What has arrived is counted and deleted at once."""
+    house = with_backlog()
+    house.sqs.answer_receive("orders", *numbered("first"))
+    house.run()
+    house.consumer.stop()
+    house.run()
+    assert house.ledger.counted["orders"] == 20
+
+
+def test_many_messages_of_a_backlog_wait_for_no_others() -> None:
+    """So that a commit stays short."""
+    house = House(max_receives=COMMIT_MESSAGES).with_queue()
+    batch = itertools.count()
+    while len(house.sqs.receives) <= COMMIT_MESSAGES // 10:
+        house.sqs.answer_receive("orders", *numbered(str(next(batch))))
+        house.run(after_seconds=COMMIT_WAIT_SECONDS)
+    before = house.ledger.counted["orders"]
+    for _ in range(COMMIT_MESSAGES // 10):
+        house.sqs.answer_receive("orders", *numbered(str(next(batch))))
+    house.run()
+    assert house.ledger.counted["orders"] >= before + COMMIT_MESSAGES
+
+
+def with_backlog() -> House:
+    """Make a house that has counted ten messages of a backlog, and has two receives in flight."""
+    house = House(max_receives=4).with_queue()
+    house.sqs.answer_receive("orders", *numbered("zeroth"))
+    house.run()
+    assert len(house.sqs.receives) == 2
+    return house
+
+
+def numbered(name: str) -> list[str]:
+    """Name a full batch of messages."""
+    return [f"{name}-{number}" for number in range(10)]
 
 
 # The ledger's clock

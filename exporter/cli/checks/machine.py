@@ -72,7 +72,7 @@ def _content(settings: Settings, path: Path, queues: Mapping[str, QueueAttribute
         return
     events = sum(snapshot.counted for snapshot in snapshots.values())
     ids = sum(snapshot.messages for snapshot in snapshots.values())
-    yield Finding("ledger", f"{path}, named {name}, holds {events} events of {len(snapshots)} queues and {ids} ids")
+    yield Finding("ledger", f"{path}, named {name}, holds {events} events and {ids} ids")
     if settings.ledger.name not in {None, name}:
         yield error(
             "ledger",
