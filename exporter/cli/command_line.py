@@ -32,7 +32,7 @@ SOURCES = (
 class Command:
     """A command: which settings it has as flags (by key), options of its own, and what differs from the settings."""
 
-    what: str
+    help: str
     keys: Collection[str]
     options: type[Group] | None = None
     defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
@@ -158,8 +158,8 @@ def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
     for name, command in commands.items():
         one = below.add_parser(
             name,
-            help=command.what,
-            description=f"{command.what[0].upper()}{command.what[1:]}.",
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
             epilog=SOURCES,
             usage=f"{PROGRAM} {name} [flags]",
             allow_abbrev=False,
