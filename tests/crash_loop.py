@@ -35,6 +35,8 @@ FEED_SECONDS = 0.5
 MOST_TIMES = {"at_open": 1, "in_prune": 3, "in_checkpoint": 1}
 """Up to which time of reaching it a failpoint is armed; 10 where it is not said. The checkpoint is the opening's, of
 the log that the killed process before left: the next one would come after some hundred commits."""
+FAILPOINTS = NAMES - {"in_migration"}
+"""A ledger is migrated once: `test_ledger_migration.py` kills it there."""
 DRAIN_SECONDS = 60.0
 TRIED_SECONDS = 3.0
 """What is still in flight after this, of a process that nobody kills, is brought back."""
@@ -97,7 +99,7 @@ class CrashLoop:
     def _plan(self, number: int) -> Life:
         choose = self._choose
         # Nothing is dropped before the window has passed for the first time.
-        names = sorted(NAMES if number > self.kills * 2 // 3 else NAMES - {"in_prune"})
+        names = sorted(FAILPOINTS if number > self.kills * 2 // 3 else FAILPOINTS - {"in_prune"})
         failpoint = names[number // 2 % len(names)] if number % 2 else None
         under_load = failpoint is None and choose.random() < 0.7
         if failpoint is None:
