@@ -22,7 +22,7 @@ def test_every_example_can_be_typed(name: str, example: str) -> None:
     assert invocation is not None
     assert invocation.command == name
     settings = {key: value for key, value in invocation.settings.items() if key != "config.file"}
-    read_settings(settings, {}, defaults={"queue": "none", "ledger.path": "ledger.db"} | COMMANDS[name].defaults)
+    read_settings(settings, {}, defaults={"queue": "none"})
     read_options(COMMANDS[name].options or DemoOptions, invocation.options)
 
 
