@@ -38,7 +38,7 @@ def measure(directory: str) -> dict[str, float]:
     """Return CPU microseconds a message by part: the best of some repeats, for the work is always the same."""
     source = Messages(types=3)
     bodies = [
-        source.answer(number * BATCH_SIZE, BATCH_SIZE).partition(b"\r\n\r\n")[2]
+        source.answer(number * BATCH_SIZE, BATCH_SIZE, time.time()).partition(b"\r\n\r\n")[2]
         for number in range(ITERATION_BATCHES * ITERATIONS * REPEATS)
     ]
     iterations = [bodies[first : first + ITERATION_BATCHES] for first in range(0, len(bodies), ITERATION_BATCHES)]

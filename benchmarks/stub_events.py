@@ -17,6 +17,7 @@ RECEIPT_HANDLE_CHARACTERS = 344
 """About what those of SQS have."""
 
 _HOLE = b"holeholehole"
+_SENT = b"sent_at_in_ms"
 _SPREAD = 0x5DEECE66D  # odd, so that no two answers get the same number modulo 2^48
 _COMMON_TYPES = ("page_view", "added_to_basket", "purchase")
 
@@ -91,12 +92,14 @@ class Messages:
         self._full = [self._join(first, BATCH_SIZE) for first in range(0, MESSAGES, BATCH_SIZE)]
         self._values = [(name, value) for name, value, _ in events]
 
-    def answer(self, first: int, count: int) -> bytes:
-        """Return so many messages, from number `first` on, as a whole HTTP answer."""
+    def answer(self, first: int, count: int, sent_at_seconds: float) -> bytes:
+        """Return so many messages, from number `first` on, that were sent at a Unix time, as a whole HTTP answer."""
         index = first % MESSAGES
         whole = count == BATCH_SIZE and index % BATCH_SIZE == 0
         template = self._full[index // BATCH_SIZE] if whole else self._join(index, count)
-        return template.replace(_HOLE, b"%012x" % (first * _SPREAD & 0xFFFF_FFFF_FFFF))
+        # As many digits as the hole has characters: the length of the answer is said already.
+        sent = b"%0*d" % (len(_SENT), sent_at_seconds * 1000)
+        return template.replace(_HOLE, b"%012x" % (first * _SPREAD & 0xFFFF_FFFF_FFFF)).replace(_SENT, sent)
 
     def totals(self, messages: int) -> Totals:
         """Add up the first so many messages."""
@@ -140,6 +143,6 @@ def _render(number: int, body: str) -> bytes:
         "ReceiptHandle": f"{hole}{number:08x}".ljust(RECEIPT_HANDLE_CHARACTERS, "A"),
         "MD5OfBody": md5(body.encode(), usedforsecurity=False).hexdigest(),
         "Body": body,
-        "Attributes": {"SentTimestamp": str(int(time.time() * 1000))},
+        "Attributes": {"SentTimestamp": _SENT.decode()},
     }
     return json.dumps(message).encode()

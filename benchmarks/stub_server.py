@@ -196,11 +196,13 @@ class Server:
         count = queue.there(now - self._loaded_at)
         if not count:
             return False
-        for arrived in queue.take(count):
+        times = queue.take(count)
+        for arrived in times:
             if self._measures(self._loaded_at + arrived):
                 self._arrived += 1
                 self._waited_seconds += now - self._loaded_at - arrived
-        answer = self._messages.answer(self._given, count)
+        waited_seconds = now - self._loaded_at - (times[0] if times else 0.0)
+        answer = self._messages.answer(self._given, count, time.time() - waited_seconds)
         self._given += count
         self._send(client, answer, receive=True)
         return True

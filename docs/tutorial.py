@@ -24,25 +24,22 @@ ENDPOINT = f"https://sqs.{REGION}.amazonaws.com"
 
 def filled(text: str) -> str:
     """Return the page with what its commands print now."""
-    server = subprocess.Popen(
-        [sys.executable, "-m", "exporter.cli.embedded_sqs"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
-    try:
-        endpoint = server.stdout.readline().strip() if server.stdout else ""
-        with tempfile.TemporaryDirectory() as directory:
-            shell = _Shell(Path(directory), endpoint)
+    command = [sys.executable, "-m", "exporter.cli.embedded_sqs"]
+    with (
+        subprocess.Popen(  # noqa: S603 - our own emulator
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as server,
+        tempfile.TemporaryDirectory() as directory,
+    ):
+        try:
+            shell = _Shell(Path(directory), server.stdout.readline().strip() if server.stdout else "")
             shell.create_queue()
             try:
                 return BLOCK.sub(lambda found: found[1] + shell.transcript(found[2]) + found[3], text)
             finally:
                 shell.end()
-    finally:
-        server.kill()
-        server.wait()
+        finally:
+            server.kill()
 
 
 class _Shell:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import os
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,20 +21,23 @@ from exporter.telemetry import logs
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
 
-DESCRIPTION = "Counts the events in Amazon SQS queues, each exactly once, and shows the counts to Prometheus."
+DESCRIPTION = "Counts the events in Amazon SQS queues, each exactly once, and shows the counts\nto Prometheus."
 SOURCES = (
     "A flag goes before its environment variable, that before the file of --config.file, that before the default. "
     "What concerns AWS (region, endpoint, credentials, proxy) is set in AWS's own way: AWS_REGION, AWS_PROFILE, "
     "AWS_ENDPOINT_URL_SQS and so on."
 )
+HELP_COLUMNS = 78
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
     """A command: which settings it has as flags (by key), options of its own, and what differs from the settings."""
 
-    what: str
+    help: str
     keys: Collection[str]
+    examples: Sequence[str]
+    """What follows the program's name."""
     options: type[Group] | None = None
     defaults: Mapping[str, str] = dataclasses.field(default_factory=dict)
     option_keys: Collection[str] | None = None
@@ -152,15 +156,24 @@ def _misused(error: argparse.ArgumentError, known: Iterable[SettingField]) -> Wr
 
 
 def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(PROGRAM, description=DESCRIPTION, allow_abbrev=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(
+        PROGRAM,
+        description=DESCRIPTION,
+        epilog=f"{_examples(command.examples[0] for name, command in commands.items() if ' ' not in name)}\n\n"
+        f"The flags of a command: {PROGRAM} COMMAND --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        exit_on_error=False,
+    )
     parser.add_argument("--version", action="version", version=str(this_build()))
     below = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command")
     for name, command in commands.items():
         one = below.add_parser(
             name,
-            help=command.what,
-            description=f"{command.what[0].upper()}{command.what[1:]}.",
-            epilog=SOURCES,
+            help=command.help,
+            description=f"{command.help[0].upper()}{command.help[1:]}.",
+            epilog=f"{_examples(command.examples)}\n\n{textwrap.fill(SOURCES, HELP_COLUMNS)}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
             usage=f"{PROGRAM} {name} [flags]",
             allow_abbrev=False,
             exit_on_error=False,
@@ -179,6 +192,10 @@ def _parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
                 help=_help(field, command),
             )
     return parser
+
+
+def _examples(lines: Iterable[str]) -> str:
+    return "\n  ".join(("examples:", *(f"{PROGRAM} {line}" for line in lines)))
 
 
 def _help(field: SettingField, command: Command) -> str:

@@ -27,7 +27,7 @@ class Line(NamedTuple):
     """What was sent and what was counted of one type of one queue, or of what is no event."""
 
     queue: str
-    what: str
+    type: str
     sent: int
     counted: int
     sent_nano: int
@@ -99,11 +99,11 @@ class DemoShow:
     def _proof(self) -> Iterator[str]:
         lines = list(self._lines())
         for line in lines:
-            sums = "" if line.what == "no event" else f" (sum {line.sent_nano / NANO:g})"
-            counted = "" if line.what == "no event" else f" (sum {line.counted_nano / NANO:g})"
-            verb = "rejected" if line.what == "no event" else "counted"
+            sums = "" if line.type == "no event" else f" (sum {line.sent_nano / NANO:g})"
+            counted = "" if line.type == "no event" else f" (sum {line.counted_nano / NANO:g})"
+            verb = "rejected" if line.type == "no event" else "counted"
             verdict = "equal" if line.equal else "not equal"
-            yield f"{line.queue} {line.what}: sent {line.sent}{sums}, {verb} {line.counted}{counted}: {verdict}"
+            yield f"{line.queue} {line.type}: sent {line.sent}{sums}, {verb} {line.counted}{counted}: {verdict}"
         uncertain = sum(account.uncertain for account in self._demo.accounts.values())
         sent, counted_all = sum(line.sent for line in lines), sum(line.counted for line in lines)
         if uncertain:
@@ -134,6 +134,6 @@ class DemoShow:
         for heading in ("sent", "counted", "sum"):
             table.add_column(heading, justify="right")
         for line in self._lines():
-            total = "" if line.what == "no event" else f"{line.counted_nano / NANO:,.2f}"
-            table.add_row(line.queue, line.what, f"{line.sent:,}", f"{line.counted:,}", total)
+            total = "" if line.type == "no event" else f"{line.counted_nano / NANO:,.2f}"
+            table.add_row(line.queue, line.type, f"{line.sent:,}", f"{line.counted:,}", total)
         return table

@@ -47,37 +47,87 @@ READING = frozenset(
 SHARED = frozenset({"queue", "config.file", "log.level", "log.format"})
 LEDGER = frozenset({"ledger.path", "ledger.url", "config.file", "log.level", "log.format"})
 COMMANDS = {
-    "run": Command("count the events of the queues", EVERY),
+    "run": Command(
+        "count the events of the queues",
+        EVERY,
+        (
+            "run --queue orders --ledger.path /var/lib/orders/ledger.db",
+            "run --queue 'shop-*' --ledger.path ledger.db --events.type-field detail.kind --events.labels country",
+            "run --queue orders --ledger.url postgresql://exporter@db.example/shop",
+            "run --config.file exporter.yml --until-empty",
+        ),
+    ),
     "demo": Command(
         "show it all, on an SQS of its own and with a producer",
         EVERY - {"queue", "until-empty"},
+        ("demo", "demo --queues 3"),
         DemoOptions,
         defaults={"ledger.path": "a temporary file", "summary.interval": DEMO_SUMMARY_INTERVAL},
         flag_only=DEMO_FLAG_ONLY,
     ),
-    "produce": Command("send events into a queue, and account for them at the end", SHARED, ProduceOptions),
-    "check": Command("say line by line whether run will work here", EVERY - {"until-empty"}, CheckOptions),
+    "produce": Command(
+        "send events into a queue, and account for them at the end",
+        SHARED,
+        ("produce --queue orders --count 1000",),
+        ProduceOptions,
+    ),
+    "check": Command(
+        "say line by line whether run will work here",
+        EVERY - {"until-empty", "until-empty-timeout"},
+        (
+            "check --queue orders --ledger.path /var/lib/orders/ledger.db",
+            "check --queue orders --print-iam-policy",
+        ),
+        CheckOptions,
+    ),
     "peek": Command(
         "show how some messages would be counted, and give them back",
         SHARED | READING,
+        ("peek --queue orders", "peek --queue orders --events.envelope sns"),
         PeekOptions,
     ),
     **{
         f"ledger {action}": Command(
             what,
             LEDGER | ({"ledger.name"} if action in {"show", "restore", "export"} else frozenset()),
+            (f"ledger {action} --ledger.path ledger.db{rest}",),
             LedgerActionOptions,
             option_keys=option_keys,
         )
-        for action, what, option_keys in (
-            ("show", "show what a stopped ledger holds, or one in PostgreSQL", {"format"}),
-            ("verify", "look through a stopped ledger: every row, and whether the accounts add up", ()),
-            ("backup", "copy a stopped ledger to another file", {"to"}),
-            ("restore", "put a backup in place, under a new name, so that no counter falls", {"from"}),
-            ("export", "write a stopped ledger, a file or in PostgreSQL, to stdout as lines of JSON", ()),
-            ("import", "make a ledger, a file or in PostgreSQL, of what export wrote, from stdin", ()),
-            ("forget-type", "take a type of events away, with all that was counted of it", {"type", "queue"}),
-            ("rebind", "let a queue's rows belong to another queue of the same name", {"queue", "arn"}),
+        for action, what, option_keys, rest in (
+            ("show", "show what a stopped ledger holds, or one in PostgreSQL", {"format"}, ""),
+            ("verify", "look through a stopped ledger: every row, and whether the accounts add up", (), ""),
+            ("backup", "copy a stopped ledger to another file", {"to"}, " --to backup.db"),
+            (
+                "restore",
+                "put a backup in place, under a new name, so that no counter falls",
+                {"from"},
+                " --from backup.db",
+            ),
+            (
+                "export",
+                "write a stopped ledger, a file or in PostgreSQL, to stdout as lines of JSON",
+                (),
+                " >ledger.jsonl",
+            ),
+            (
+                "import",
+                "make a ledger, a file or in PostgreSQL, of what export wrote, from stdin",
+                (),
+                " <ledger.jsonl",
+            ),
+            (
+                "forget-type",
+                "take a type of events away, with all that was counted of it",
+                {"type", "queue"},
+                " --type page_veiw",
+            ),
+            (
+                "rebind",
+                "let a queue's rows belong to another queue of the same name",
+                {"queue", "arn"},
+                " --queue orders --arn arn:aws:sqs:eu-west-1:123456789012:orders",
+            ),
         )
     },
 }

@@ -30,8 +30,8 @@ class Progress:
     It redraws itself a few times a second, on a thread of its own, and only where stderr is a terminal.
     """
 
-    def __init__(self, what: str, total: int | None, unit: str) -> None:
-        self._what = what
+    def __init__(self, label: str, total: int | None, unit: str) -> None:
+        self._label = label
         self._total = total
         self._unit = unit
         self._bar: RichProgress | None = None
@@ -64,7 +64,7 @@ class Progress:
                 redirect_stdout=False,
                 redirect_stderr=False,
             )
-            self._task = self._bar.add_task(self._what, total=self._total)
+            self._task = self._bar.add_task(self._label, total=self._total)
             bar_shown.set()
             self._bar.start()
         return self
@@ -80,8 +80,8 @@ class Progress:
 class Counting:
     """A bar of what counts by itself; a context manager. `done` says how far it is, and is asked on another thread."""
 
-    def __init__(self, what: str, total: int | None, unit: str, done: Callable[[], int]) -> None:
-        self._progress = Progress(what, total, unit)
+    def __init__(self, label: str, total: int | None, unit: str, done: Callable[[], int]) -> None:
+        self._progress = Progress(label, total, unit)
         self._done = done
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)

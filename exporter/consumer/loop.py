@@ -237,7 +237,6 @@ class Consumer:
             and now < self._submit_at
             and self._recorder.working
             and not self._stopping
-            and self._client.receives_in_flight() > 0
             and all(queue.has_backlog for queue in self._gathered.values())
         )
 

@@ -70,7 +70,7 @@ def read_file(path: str, named_by: str, known: Collection[str], known_of_queue: 
 class _Reading:
     path: str
     known: Collection[str]
-    what: str
+    expected: str
 
     def where(self, node: yaml.Node) -> str:
         return f"{self.path}:{node.start_mark.line + 1}"
@@ -117,7 +117,7 @@ def _collect(node: yaml.Node, prefix: str, reading: _Reading, entries: dict[str,
                 _collect(value_node, f"{key}.", reading, entries)
         else:
             raise WrongSettingError(
-                f"{where} ({key}) is not {reading.what}{nearest(key, reading.known) or '; remove it'}"
+                f"{where} ({key}) is not {reading.expected}{nearest(key, reading.known) or '; remove it'}"
             )
 
 

@@ -72,6 +72,7 @@ class Instrumentation:
         self._telemetry = telemetry
         self._log_rate_limiter = LogRateLimiter()
         self._was_ready = False
+        self._ledger_failing = False
         self._ready_queues: dict[str, bool] = {}
 
     def queue_taken_up(self, queue: str) -> None:
@@ -181,6 +182,7 @@ class Instrumentation:
     def ledger_failed(self, error: LedgerError) -> None:
         """The ledger can't be written: no receives and no deletes until it can."""
         self._health.ledger_failed(error.reason)
+        self._ledger_failing = True
         kind = f"ledger {error.reason}"
         if self._log_rate_limiter.allow(kind, 1):
             log.error(
@@ -193,8 +195,10 @@ class Instrumentation:
             )
 
     def ledger_recovered(self) -> None:
-        """The ledger was reopened."""
-        log.info("ledger works again")
+        """A commit succeeded again, or for the first time where the ledger was still to be connected to."""
+        if self._ledger_failing:
+            self._ledger_failing = False
+            log.info("ledger works again")
 
     def readiness(self, status: Status) -> None:
         """`/-/ready` answers so now; only a change is worth a line: of the whole, or of one queue of several."""

@@ -299,3 +299,9 @@ def test_the_iam_policy_is_what_these_settings_need(check: Check) -> None:
         "DeleteMessage,GetQueueAttributes,GetQueueUrl,ListDeadLetterSourceQueues,ReceiveMessage": [f"{ARN}eve*"],
         "ListQueues": ["*"],
     }
+    check.sqs.create_queue("secret", attributes={"KmsMasterKeyId": "alias/shop"})
+    done = check.text("--print-iam-policy", queue="secret")
+    statement = json.loads(done.stdout)["Statement"][-1]
+    assert statement["Action"] == ["kms:Decrypt"]
+    assert statement["Resource"] == ["arn:aws:kms:us-east-1:123456789012:key/*"]
+    assert statement["Condition"]["ForAnyValue:StringEquals"] == {"kms:ResourceAliases": "alias/shop"}

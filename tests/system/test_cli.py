@@ -71,7 +71,7 @@ def test_each_command_has_the_flags_that_mean_something_to_it(capsys: pytest.Cap
         flags[command] = set(re.findall(r"^  (--[a-z.-]+)", text, re.MULTILINE))
         assert ("EXPORTER_LEDGER__PATH" in text) == (command in {"run", "check"} or command.startswith("ledger "))
     assert flags["run"] - flags["demo"] == {"--queue", "--until-empty"}
-    assert flags["run"] - flags["check"] == {"--until-empty"}
+    assert flags["run"] - flags["check"] == {"--until-empty", "--until-empty-timeout"}
     assert flags["check"] - flags["run"] == {"--format", "--receive", "--print-iam-policy"}
     own = {"--rate", "--count", "--seed", "--invalid-fraction", "--duplicate-fraction", "--event-ids"}
     assert flags["produce"] == own | {"--queue", "--config.file", "--log.level", "--log.format"}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from crash_loop import CrashLoop, counted_of, sent_of
-
-from exporter.ledger.failpoint import NAMES
+from crash_loop import FAILPOINTS, CrashLoop, counted_of, sent_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,6 +23,6 @@ def test_no_kill_loses_or_doubles_anything(tmp_path: Path) -> None:
     assert (account.deleted, account.remaining, account.expired) == (account.sent, 0, 0)
 
     assert loop.deaths.total() == KILLS
-    assert all(loop.deaths[name] >= 4 for name in NAMES), f"hardly killed at some failpoint: {loop.deaths}"
+    assert all(loop.deaths[name] >= 4 for name in FAILPOINTS), f"hardly killed at some failpoint: {loop.deaths}"
     assert account.duplicates + account.returned_after_delete > account.sent // 6
     assert snapshot.messages < account.sent - 1_000, "hardly anything was old enough to be forgotten"

@@ -6,7 +6,9 @@ Most of each test is waiting for SQS to be asked again, once a minute: they run 
 from __future__ import annotations
 
 import json
+import os
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,7 +18,6 @@ from outages import SHORT_WAIT, Case, name_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 EVENT = '{"type": "purchase", "value": 12.55}'
 LIST_SECONDS = 60.0
@@ -25,6 +26,8 @@ RECEIVES, ATTRIBUTES = "ReceiveMessage", "GetQueueAttributes"
 QUOTA_IN_FLIGHT = 120_000
 READY_SECONDS = 2.0
 IDLE_QUEUES = 100
+IDLE_CPU = 0.05
+"""Of a core."""
 
 
 def gives_up_to(sqs: FakeSqs, dead_letter_queue: str) -> dict[str, str]:
@@ -223,7 +226,7 @@ def an_empty_queue_is_ready_at_once(ledger: Path) -> None:
 
 
 def idle_queues_cost_their_long_polls_and_little_else(ledger: Path) -> None:
-    """Of 100 queues each is asked every 20 s, and looked at once a minute; what is counted is what SQS was asked."""
+    """Ask each of 100 queues every 20 s, look at it once a minute, take little CPU, and count every request."""
     with FakeSqs(create=False) as sqs:
         names = [f"idle-{number}" for number in range(IDLE_QUEUES)]
         for name in names:
@@ -231,11 +234,12 @@ def idle_queues_cost_their_long_polls_and_little_else(ledger: Path) -> None:
         with ExporterProcess(sqs.environment, ledger, queue="idle-*") as exporter:
             exporter.wait_for(lambda scrape: scrape.total("sqs_exporter_ready") == IDLE_QUEUES)
             sqs.wait_until(lambda account: account.waiting_receives == IDLE_QUEUES)
-            before, started = sqs.account().calls, time.monotonic()
+            before, started, cpu_seconds = sqs.account().calls, time.monotonic(), cpu_seconds_of(exporter)
             sqs.wait_until(lambda account: account.calls[RECEIVES] == before[RECEIVES] + 2 * IDLE_QUEUES, 120)
             exporter.wait_for(lambda scrape: scrape.total("sqs_exporter_receives_in_flight") == IDLE_QUEUES)
             seconds = time.monotonic() - started
             made = {name: count - before.get(name, 0) for name, count in sqs.account().calls.items()}
+            assert (cpu_seconds_of(exporter) - cpu_seconds) / seconds < IDLE_CPU
             assert seconds > 30, f"two long polls of 20 s each took {seconds} s"
             assert made.pop(ATTRIBUTES) <= IDLE_QUEUES * (1 + seconds // LIST_SECONDS)
             assert made.pop("ListQueues", 0) <= 1 + seconds // LIST_SECONDS
@@ -247,6 +251,13 @@ def idle_queues_cost_their_long_polls_and_little_else(ledger: Path) -> None:
             scrape = exporter.scrape()
             assert requests(scrape.samples) == answered
             assert scrape.total("sqs_exporter_requests_total", queue="idle-7", operation="receive") >= 3
+
+
+def cpu_seconds_of(exporter: ExporterProcess) -> float:
+    """Return the CPU time that the process has taken."""
+    # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
+    fields = Path(f"/proc/{exporter.pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def requests(samples: dict[tuple[str, frozenset[tuple[str, str]]], float]) -> dict[str, float]:

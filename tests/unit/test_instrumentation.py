@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 from prometheus_client import CollectorRegistry
 
-from exporter.errors import InvalidEvent
+from exporter.errors import InvalidEvent, LedgerError
 from exporter.sqs.answers import ChangedVisibility, Deleted, Deletion, Failed, Message, Received
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics import Health
@@ -150,3 +150,14 @@ def test_readiness_is_said_when_it_changes_for_the_whole_and_for_one_queue_of_se
         ("queue is ready", "refunds", None),
         ("not ready", None, "full"),
     ]
+
+
+def test_a_ledger_works_again_only_where_it_had_failed(caplog: pytest.LogCaptureFixture) -> None:
+    """To connect for the first time is no recovery."""
+    told = Told()
+    told.instrumentation.ledger_recovered()
+    assert "ledger works again" not in caplog.messages
+    told.instrumentation.ledger_failed(LedgerError("full", "no space"))
+    told.instrumentation.ledger_recovered()
+    told.instrumentation.ledger_recovered()
+    assert caplog.messages.count("ledger works again") == 1

@@ -199,6 +199,8 @@ def with_backlog() -> House:
     house = House(max_receives=4).with_queue()
     house.sqs.answer_receive("orders", *numbered("zeroth"))
     house.run()
+    house.run(after_seconds=COMMIT_WAIT_SECONDS)
+    assert house.ledger.counted["orders"] == 10
     assert len(house.sqs.receives) == 2
     return house
 
@@ -284,7 +286,7 @@ def test_answers_are_taken_in_while_a_commit_is_under_way() -> None:
     house = House(max_receives=2).with_queue()
     house.ledger.slow = True
     house.sqs.answer_receive("orders", *(str(number) for number in range(10)))
-    house.run()
+    house.run(after_seconds=COMMIT_WAIT_SECONDS)
     house.sqs.answer_receive("orders", "x")
     house.run(after_seconds=2.0)
     assert len(house.ledger.submitted) == 1
@@ -391,6 +393,7 @@ def test_what_arrives_while_the_ledger_fails_is_not_deleted() -> None:
     house = House(max_receives=2).with_queue()
     house.sqs.answer_receive("orders", *(str(number) for number in range(10)))
     house.run()
+    house.run(after_seconds=COMMIT_WAIT_SECONDS)
     house.sqs.confirm_delete("orders")
     house.ledger.fails_with = LedgerError("io_error", "It can't be written.")
     house.sqs.answer_receive("orders", "a")
