@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter_process import ExporterProcess
+from exporter_process import ExporterProcess, Scrape
 from fake_sqs import FakeSqs
 
 if TYPE_CHECKING:
@@ -100,6 +100,13 @@ def a_new_receive_is_made(sqs: FakeSqs) -> None:
     sqs.wait_until(lambda account: account.calls[RECEIVES] > calls)
 
 
+def told_of(scrape: Scrape, reason: str) -> float:
+    """Return how often /metrics tells of the reason: as a failed receive, or as messages that it released."""
+    return scrape.by("sqs_exporter_receive_errors_total", "reason").get(reason, 0) + scrape.by(
+        "sqs_exporter_messages_released_total", "reason"
+    ).get(reason, 0)
+
+
 def receives_fail(fault: Fault, ledger: Path) -> None:
     """While receives fail nothing is counted or deleted and few are made; the reason is told; then all is counted."""
     with counting(ledger) as (sqs, exporter):
@@ -110,18 +117,11 @@ def receives_fail(fault: Fault, ledger: Path) -> None:
         sentence = exporter.wait_until_ready(NOT_READY_SECONDS, ready=False)
         assert f"receives fail ({fault.reason})" in sentence, sentence
         assert exporter.healthy(), "an outage of SQS is no reason to restart"
-        scrape, account = exporter.scrape(), sqs.account()
+        # What /metrics shows may be a moment older than what /-/ready says.
+        scrape = exporter.wait_for(lambda scrape: told_of(scrape, fault.reason) > 0)
+        account = sqs.account()
         assert scrape.counted == len(EVENTS), f"{scrape.counted} were counted"
         assert account.deleted == len(EVENTS), f"{account.deleted} were deleted"
-        by_reason = {
-            **scrape.by("sqs_exporter_receive_errors_total", "reason"),
-            **{
-                reason: count
-                for reason, count in scrape.by("sqs_exporter_messages_released_total", "reason").items()
-                if count
-            },
-        }
-        assert by_reason.get(fault.reason, 0) > 0, by_reason
         calls = account.calls[RECEIVES] - before.calls[RECEIVES]
         assert 0 < calls <= MOST_CALLS, f"{calls} receives"
         sqs.clear()
@@ -139,12 +139,13 @@ def deletes_fail(fault: Fault, ledger: Path) -> None:
         sentence = exporter.wait_until_ready(NOT_READY_SECONDS, ready=False)
         assert f"deletes fail ({fault.reason})" in sentence, sentence
         assert exporter.healthy(), "an outage of SQS is no reason to restart"
-        scrape, account = exporter.scrape(), sqs.account()
+        scrape = exporter.wait_for(
+            lambda scrape: scrape.by("sqs_exporter_message_delete_failures_total", "reason").get(fault.reason, 0) > 0
+        )
+        account = sqs.account()
         assert scrape.counted == len(EVENTS) + 50
         assert scrape.total("sqs_exporter_messages_deleted_total") == len(EVENTS)
         assert scrape.total("sqs_exporter_ledger_unsettled_messages") == 50
-        by_reason = scrape.by("sqs_exporter_message_delete_failures_total", "reason")
-        assert by_reason.get(fault.reason, 0) > 0, by_reason
         calls = account.calls[DELETES] - before.calls[DELETES]
         assert 0 < calls <= MOST_CALLS, f"{calls} batch deletes"
         if not fault.acted:

@@ -314,7 +314,7 @@ def test_stopping_does_not_wait_for_an_sqs_that_is_silent() -> None:
         ({"AWS_REGION": None}, "set AWS_REGION"),
         ({"AWS_REGION": "us east"}, "'us east'"),
         ({"AWS_PROFILE": "nope"}, "AWS_PROFILE is wrong: The config profile (nope) could not be found"),
-        ({"AWS_ENDPOINT_URL_SQS": "localhost:9324"}, "Invalid endpoint: localhost:9324"),
+        ({"AWS_ENDPOINT_URL_SQS": "localhost:9324"}, "is 'localhost:9324': use a URL such as"),
         ({"AWS_SECRET_ACCESS_KEY": None}, "missing: AWS_SECRET_ACCESS_KEY"),
         ({"AWS_SECRET_ACCESS_KEY": None, "AWS_ACCESS_KEY_ID": None}, "No AWS credentials found"),
         ({"AWS_CA_BUNDLE": "/nowhere/ca.pem"}, '"/nowhere/ca.pem" is not a file'),

@@ -615,10 +615,10 @@ opened(sys.argv[1]).close()
 failpoint.arm(os.environ)
 ledger = opened(sys.argv[1], window_seconds=60)
 for _ in range(400):
-    deliveries = deliveries(200)
-    ledger.record(deliveries, {})
+    batch = deliveries(200)
+    ledger.record(batch, {})
     say(ledger.snapshot.counted)
-    ledger.settle(delivery.message_id for delivery in deliveries)
+    ledger.settle(delivery.message_id for delivery in batch)
     ledger.advance(5)
 """
     with child(program, path, **{failpoint.VARIABLE: f"{name}:{times}"}) as process:
