@@ -302,9 +302,11 @@ def _check_endpoint(url: str) -> None:
 
 
 def _wrong_endpoint(url: str) -> WrongSettingError:
+    # What stands before an @ or in a query may be a secret, also where this is no URL.
+    found = "not one that can be used" if {"@", "?"} & set(url) else shown(url)
     return WrongSettingError(
         f"The endpoint of SQS (AWS_ENDPOINT_URL_SQS, AWS_ENDPOINT_URL or endpoint_url in ~/.aws/config) is "
-        f"{shown(url)}: use a URL such as http://localhost:9324, without user, password and query",
+        f"{found}: use a URL such as http://localhost:9324, without user, password and query",
     )
 
 

@@ -65,19 +65,19 @@ def queues_of_a_prefix_come_and_go(ledger: Path) -> None:
             exporter.wait_until_told("Ready.")
             sqs.delete_queue("shop-a")
             wait_until_logged(exporter, "queue is gone", queue="shop-a")
-            sqs.create_queue("shop-new")
-            sqs.send([EVENT] * 4, queue_name="shop-new")
-            started = time.monotonic()
-            scrape = exporter.wait_for(lambda scrape: scrape.counted == 10, LIST_SECONDS + 30)
-            assert time.monotonic() - started < LIST_SECONDS + 10, "an answer and a commit are not counted in"
-            assert counts(exporter) == {"shop-a": 3, "shop-b": 3, "shop-new": 4}
             assert exporter.wait_until_told("Ready.") == "Ready.\n", "nobody misses a queue that was deleted"
+            scrape = exporter.scrape()
             assert not scrape.total("sqs_queue_messages_visible", queue="shop-a")
             assert "shop-a" not in scrape.by("sqs_exporter_ready", "queue")
             assert "the queue is gone" in exporter.get("/")[1]
+            assert counts(exporter) == {"shop-a": 3, "shop-b": 3}
             sqs.create_queue("shop-a")
             sqs.send([EVENT] * 2, queue_name="shop-a")
+            sqs.create_queue("shop-new")
+            sqs.send([EVENT] * 4, queue_name="shop-new")
+            started = time.monotonic()
             exporter.wait_for(lambda scrape: scrape.counted == 12, LIST_SECONDS + 30)
+            assert time.monotonic() - started < LIST_SECONDS + 10, "an answer and a commit are not counted in"
             assert counts(exporter) == {"shop-a": 5, "shop-b": 3, "shop-new": 4}
             assert not any("Traceback" in line for line in exporter.stderr), exporter.last_lines
 
