@@ -244,15 +244,26 @@ def test_a_ledger_waits_for_the_process_before(path: Path) -> None:
         SqliteLedger(str(path), lock_timeout_seconds=20).close()
 
 
-def test_two_processes_that_make_it_share_one(path: Path) -> None:
-    """When several start at once on no ledger, all count into the same."""
-    program = "ledger = opened(sys.argv[1], lock_timeout_seconds=60); ledger.record(deliveries(1), {}); ledger.close()"
-    started = [child(program, path) for _ in range(4)]
-    for process in started:
-        process.communicate()
-        assert process.returncode == 0
-    with opened(path) as ledger:
-        assert ledger.snapshot.counted == 4
+def test_processes_that_open_it_at_once_take_turns(path: Path) -> None:
+    """When several begin in the same moment, on no ledger and then on one, each waits for its turn: all count."""
+    program = """
+say("here"); sys.stdin.readline()
+ledger = opened(sys.argv[1], lock_timeout_seconds=60); ledger.record(deliveries(1), {}); ledger.close()
+"""
+    for counted in (4, 8, 12):
+        started = [child(program, path) for _ in range(4)]
+        for process in started:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "here\n"
+        for process in started:
+            assert process.stdin is not None
+            process.stdin.write("\n")
+            process.stdin.flush()
+        for process in started:
+            process.communicate()
+            assert process.returncode == 0
+        with opened(path) as ledger:
+            assert ledger.snapshot.counted == counted
     assert sorted(file.name for file in path.parent.iterdir()) == ["ledger.db", "ledger.db.mark"]
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import random
 import sqlite3
 import stat
+import time
 from pathlib import Path
 from struct import Struct
 from typing import TYPE_CHECKING
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT_PAGES = 1_000
 """How long the write-ahead log grows, about 4 MB: a checkpoint takes some milliseconds."""
+
+_TRY_AGAIN_SECONDS = (0.01, 0.05)
+"""A wait at random between these, so that two processes fall out of step."""
 
 _PRAGMAS = (
     "locking_mode=EXCLUSIVE",  # before the first access, so that no shared memory is used and nobody else gets in
@@ -121,13 +126,8 @@ def _connect(path: str, lock_timeout_seconds: float, name: str | None) -> sqlite
     log = f"{path}-wal"
     if lost_transactions(log) and not in_use(path) and lost_transactions(log):
         raise failure(path, "corrupt", "its write-ahead log")
-    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
-    connection = sqlite3.connect(
-        uri, uri=True, isolation_level=None, timeout=lock_timeout_seconds, check_same_thread=False
-    )
+    connection = _connect_alone(path, lock_timeout_seconds)
     try:
-        for pragma in _PRAGMAS:
-            connection.execute(f"PRAGMA {pragma}").fetchall()
         connection.execute("BEGIN IMMEDIATE")
         version = _require_whole(connection, path)
         connection.execute("COMMIT")
@@ -140,6 +140,31 @@ def _connect(path: str, lock_timeout_seconds: float, name: str | None) -> sqlite
         connection.close()
         raise
     return connection
+
+
+def _connect_alone(path: str, lock_timeout_seconds: float) -> sqlite3.Connection:
+    """Open the file with an exclusive lock, waited for as long as the timeout allows.
+
+    Of two processes that open it at once each may hold the shared lock that keeps the other one from the exclusive one.
+    Only closing gives it back, so SQLite's own waiting is kept short. https://www.sqlite.org/c3ref/busy_handler.html
+    """
+    uri = f"file:{quote(os.fsencode(path))}?mode=rw"
+    give_up_at = time.monotonic() + lock_timeout_seconds
+    while True:
+        connection = sqlite3.connect(
+            uri, uri=True, isolation_level=None, timeout=_TRY_AGAIN_SECONDS[0], check_same_thread=False
+        )
+        try:
+            for pragma in _PRAGMAS:
+                connection.execute(f"PRAGMA {pragma}").fetchall()
+        except BaseException as error:
+            connection.close()  # gives the shared lock back, too
+            locked = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+            if not locked or time.monotonic() >= give_up_at:
+                raise
+            time.sleep(random.uniform(*_TRY_AGAIN_SECONDS))  # noqa: S311 - no secret
+        else:
+            return connection
 
 
 def in_use(path: str) -> bool:
