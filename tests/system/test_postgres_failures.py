@@ -8,6 +8,7 @@ import signal
 import time
 from typing import TYPE_CHECKING
 
+import psycopg
 import pytest
 from postgres_replica import Proxy, Replica, event, new_id, purchases
 from postgres_server import DATABASE, ROLE, PostgresServer, free_port, postgres_server
@@ -61,7 +62,7 @@ def test_a_statement_that_is_held_up_until_after_the_question_writes_nothing(
     one.commit(purchases(1))
     proxy.flowing.clear()
     one.submit(deliveries, {"malformed": 3})
-    assert proxy.held.wait(60)
+    one.until(proxy.held.is_set)
     proxy.cut()
     one.ledger.target._parameters["port"] = database_url.rpartition("/")[0].rpartition(":")[2]  # noqa: SLF001 - past the proxy
     assert one.end().error is not None
@@ -372,12 +373,15 @@ def test_a_replica_that_sleeps_within_a_transaction_holds_up_nobody(
 ) -> None:
     """Asleep while it admits a type, under the queue's lock: PostgreSQL ends its session, and the others go on."""
     sleeper, one = open_replica(), open_replica()
-    sleeper.submit([Delivery(new_id(), event("new"))])
-    within = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database_of(database_url)}' AND state ~ 'in tr'"
-    while postgres.execute(within) == [(0,)]:
-        assert sleeper.ledger.completed() is None
+    database = database_of(database_url)
+    waits = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'"
+    with psycopg.connect(postgres.url(role="postgres", database=database)) as holder:
+        holder.execute(f"SELECT FROM {TABLES}.queues FOR UPDATE".encode())
+        sleeper.submit([Delivery(new_id(), event("new"))])
+        sleeper.until(lambda: postgres.execute(waits) == [(1,)])
+    # The lock is the sleeper's now, which is not driven any more.
     assert one.commit([Delivery(new_id(), event("other"))]) == [True]
-    assert sleeper.end() is not None
+    assert sleeper.end().error is not None
     sleeper.deliver([Delivery(new_id(), event("new"))])
     assert one.snapshot().series["new",].count >= 1
 
@@ -427,7 +431,7 @@ def test_event_ids_survive_a_failed_commit(
     event_id = new_id()
     proxy.flowing.clear()
     one.submit([Delivery(new_id(), event(event_id=event_id))])
-    assert proxy.held.wait(60)
+    one.until(proxy.held.is_set)
     proxy.cut()
     proxy.flowing.set()
     assert one.end().error is not None
