@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
 import hypothesis
+import leftovers
 import pytest
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine is not a finding
 hypothesis.settings.load_profile("any machine")
+
+leftovers.watch()
 
 SIDE_BY_SIDE = 12
 """Most of each is waiting, but more would measure how fast processes start."""

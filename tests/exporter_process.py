@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import leftovers
 from prometheus_client.parser import text_string_to_metric_families
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ SCRAPE_SECONDS = 15.0
 START_SECONDS = 60.0
 WAIT_SECONDS = 60.0
 """A deadline: where all is well it is not waited for, and a machine that is three times as busy is no finding."""
-INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START")
+INHERITED = ("PATH", "HOME", "LANG", "TMPDIR", "LD_LIBRARY_PATH", "COVERAGE_PROCESS_START", leftovers.VARIABLE)
 """What of the test's own environment the program gets: none of its AWS settings."""
 LISTENING = re.compile(r"https?://[^/]*:(\d+)")
 LINES_SHOWN = 30

@@ -11,6 +11,8 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Self
 
+import leftovers
+
 from fake_sqs.account import Account, Message, TypeTotals
 
 if TYPE_CHECKING:
@@ -91,6 +93,7 @@ class FakeSqs:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
+            **leftovers.mark(),
         }
         if self._tls:
             variables["AWS_CA_BUNDLE"] = str(self._tls[0])
