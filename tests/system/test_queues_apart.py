@@ -19,8 +19,9 @@ EVENT = '{"type": "purchase", "value": 12.55}'
 GOOD, TROUBLED = "good", "troubled"
 EVENTS = 5
 COUNTED_SECONDS = 1.0
-BACKLOG = 150_000
-"""More than is received while the events of the other queue are counted: it stands for any backlog."""
+BUSY_FACTOR = 3
+"""How much longer most may take on a machine that is busy with other work; one of them has to be in time."""
+BACKLOG = 1_000_000
 RECEIVES, DELETES = "ReceiveMessage", "DeleteMessageBatch"
 
 
@@ -41,8 +42,9 @@ def apart(
         with ExporterProcess(sqs.environment, ledger, *flags, queue=f"{queue},{GOOD}") as exporter:
             exporter.wait_for(lambda scrape: scrape.total("sqs_exporter_ready", queue=GOOD) == 1)
             took_seconds = [counted_after_seconds(sqs, exporter, number) for number in range(1, EVENTS + 1)]
-            # One may be late where the machine is busy; a queue that is held up would be every time.
-            assert median(took_seconds) < COUNTED_SECONDS, took_seconds
+            # A queue that is held up would be late every time.
+            assert min(took_seconds) < COUNTED_SECONDS, took_seconds
+            assert median(took_seconds) < BUSY_FACTOR * COUNTED_SECONDS, took_seconds
             sentence = exporter.wait_until_told(why or "Ready.")
             assert not why or sentence.startswith(f"Ready, but 1 of 2 queues: {TROUBLED}: "), sentence
             assert exporter.ready()[0]
