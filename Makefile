@@ -20,8 +20,8 @@ demo: $(VENV)/demo.stamp ## Show it all: an SQS of its own, a producer and the e
 	@$(BIN)/sqs-event-exporter demo
 
 .PHONY: test
-test: $(VENV)/dev.stamp ## Run the tests, two files at a time; TEST_FLAGS are pytest's
-	$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile --no-loadscope-reorder $(TEST_FLAGS)
+test: $(VENV)/dev.stamp ## Run the tests, three files at a time (most of a test is waiting); TEST_FLAGS are pytest's
+	$(BIN)/python -m pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(TEST_FLAGS)
 
 .PHONY: test-fast
 test-fast: $(VENV)/dev.stamp ## Run the unit tests alone: no process, no network, under a minute

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 from exporter.sqs import BATCH_SIZE
 from exporter.sqs.answers import ChangedVisibility, Deleted, Received
 from exporter.telemetry.logs import LogRateLimiter
+from exporter.telemetry.readiness import STUCK_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -169,6 +170,12 @@ class Instrumentation:
     def committed(self, seconds: float) -> None:
         """A commit of the ledger succeeded, and with it the batch that was begun, if there was one."""
         self._health.observe_commit(seconds)
+        kind = "slow commit"
+        if seconds >= STUCK_SECONDS and self._log_rate_limiter.allow(kind, 1):
+            log.warning(
+                "a commit took long: look at the ledger's volume, or its database server",
+                extra={"seconds": round(seconds, 1), **self._log_rate_limiter.suppressed(kind)},
+            )
         if self._telemetry is not None:
             self._telemetry.recorded()
 

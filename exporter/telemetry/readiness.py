@@ -163,7 +163,13 @@ class Readiness(_Obstacles):
         return queue
 
     def iterated(self, now: float) -> None:
-        """The loop has ended an iteration at `now` (monotonic seconds)."""
+        """The loop has ended an iteration at `now` (monotonic seconds).
+
+        In a long one, of a slow volume or a paused process, nobody listened to SQS: its silence says nothing.
+        """
+        if now - self._iterated_at >= STUCK_SECONDS:
+            for queue in self._queues.values():
+                queue.receives_pause(now)
         self._iterated_at = now
 
     def healthy(self) -> bool:

@@ -12,7 +12,7 @@ from exporter.errors import InvalidEvent, LedgerError
 from exporter.sqs.answers import ChangedVisibility, Deleted, Deletion, Failed, Message, Received
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics import Health
-from exporter.telemetry.readiness import Status
+from exporter.telemetry.readiness import STUCK_SECONDS, Status
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -161,3 +161,14 @@ def test_a_ledger_works_again_only_where_it_had_failed(caplog: pytest.LogCapture
     told.instrumentation.ledger_recovered()
     told.instrumentation.ledger_recovered()
     assert caplog.messages.count("ledger works again") == 1
+
+
+def test_a_commit_that_took_long_is_worth_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """The log of a volume that stood still names the volume: while it does so nothing else can be logged."""
+    told = Told()
+    told.instrumentation.committed(STUCK_SECONDS - 1)
+    assert not caplog.records
+    told.instrumentation.committed(45.04)
+    (line,) = caplog.records
+    assert line.getMessage() == "a commit took long: look at the ledger's volume, or its database server"
+    assert line.__dict__["seconds"] == 45.0

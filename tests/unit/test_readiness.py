@@ -161,6 +161,17 @@ def test_a_loop_that_stands_still_is_named_and_sqs_is_not_blamed(clock: Clock) -
     assert readiness.healthy()
 
 
+def test_after_a_loop_that_stood_still_sqs_is_not_blamed_either(clock: Clock) -> None:
+    """While a volume was frozen, or the process stopped, nobody listened: SQS's silence begins after that."""
+    readiness = Readiness(clock)
+    readiness.add_queue("orders").receive_succeeded(clock.now)
+    clock.now += SIGN_OF_LIFE_SECONDS
+    readiness.iterated(clock.now)
+    assert readiness.status().ready
+    clock.now += SIGN_OF_LIFE_SECONDS
+    assert readiness.status().sentence == "the loop has been busy with one iteration for 28 s"
+
+
 def test_what_keeps_nothing_from_being_counted_is_said_beside(clock: Clock) -> None:
     """A reader of stderr who does not read costs log lines, no counts: it is ready, and says so."""
     readiness = Readiness(clock, notes=lambda: ["nobody has read stderr for 9 s"])
