@@ -20,7 +20,7 @@ from exporter.cli.opening import open_ledger
 from exporter.cli.terminal import Counting
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
-from exporter.consumer.queue import QueueOptions
+from exporter.consumer.options import QueueOptions
 from exporter.consumer.recorder import Recorder
 from exporter.errors import ExporterError, WrongSettingError, one_line
 from exporter.events.event import EventParser

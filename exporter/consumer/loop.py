@@ -5,14 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from exporter.consumer.queue import Parsed, Queue
+from exporter.consumer.queue import Queue
 from exporter.errors import ExporterError, LedgerError
 from exporter.sqs.answers import Deleted, Failed, Received
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from exporter.consumer.queue import QueueOptions
+    from exporter.consumer.messages import Parsed
+    from exporter.consumer.options import QueueOptions
     from exporter.consumer.recorder import Recorder
     from exporter.sqs.answers import Answer
     from exporter.sqs.client import Client

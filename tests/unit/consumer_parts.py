@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from exporter.consumer.loop import Consumer
-from exporter.consumer.queue import QueueOptions
+from exporter.consumer.options import QueueOptions
 from exporter.consumer.recorder import Recorder
 from exporter.events.event import EventMapping, EventParser
 from exporter.ledger import Completed
@@ -24,7 +24,7 @@ from exporter.telemetry.readiness import Readiness
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from exporter.consumer.queue import OnInvalid
+    from exporter.consumer.options import OnInvalid
     from exporter.errors import LedgerError
     from exporter.ledger import Batch, QueueIdentity, Snapshot
     from exporter.sqs.answers import Answer, Deletion
