@@ -231,6 +231,8 @@ class Queue:
 
     def wanted_receives(self, now: float) -> int:
         """How many receives to send now."""
+        if self._options.until_empty and self.is_empty:
+            return 0
         if not self._binding.ready_to_receive:
             return 0
         in_flight = self._client.receives_in_flight(self.name)
