@@ -26,7 +26,8 @@ from exporter.errors import QueueUnavailableError
 from exporter.events.event import NANO
 from exporter.producer.sample import REASONS, TYPES, messages
 from exporter.sqs import BATCH_SIZE
-from exporter.sqs.aws import connect, reason_of
+from exporter.sqs.aws import connect
+from exporter.sqs.failures import reason_of
 from exporter.sqs.names import queue_name_of
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from exporter.sqs.aws import reason_of
+from exporter.sqs.failures import reason_of
 from exporter.sqs.lookups import Look, QueueLookup
 from exporter.sqs.names import by_name, is_prefix, region_of
 from exporter.sqs.prefixes import LIST_SECONDS, Prefixes
