@@ -10,8 +10,7 @@ from exporter.ledger import QueueIdentity
 if TYPE_CHECKING:
     from exporter.consumer.options import QueueOptions
     from exporter.consumer.recorder import Recorder
-    from exporter.sqs import QueueAttributes, Target
-    from exporter.sqs.housekeeping import QueueState
+    from exporter.sqs import QueueAttributes, QueueState, Target
     from exporter.telemetry.readiness import QueueReadiness
 
 

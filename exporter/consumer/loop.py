@@ -16,9 +16,10 @@ if TYPE_CHECKING:
     from exporter.consumer.messages import Parsed
     from exporter.consumer.options import QueueOptions
     from exporter.consumer.recorder import Recorder
+    from exporter.sqs import QueueState
     from exporter.sqs.answers import Answer
     from exporter.sqs.client import Client
-    from exporter.sqs.housekeeping import Housekeeping, QueueState
+    from exporter.sqs.housekeeping import Housekeeping
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
 

@@ -19,10 +19,9 @@ if TYPE_CHECKING:
     from exporter.consumer.messages import Parsed
     from exporter.consumer.options import QueueOptions
     from exporter.consumer.recorder import Recorder
-    from exporter.sqs import QueueDepth
+    from exporter.sqs import QueueDepth, QueueState
     from exporter.sqs.answers import Deleted, Deletion, Failed, Received
     from exporter.sqs.client import Client
-    from exporter.sqs.housekeeping import QueueState
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import QueueReadiness
 

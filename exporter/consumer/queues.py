@@ -8,8 +8,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from exporter.consumer.queue import Queue
+    from exporter.sqs import QueueState
     from exporter.sqs.client import Client
-    from exporter.sqs.housekeeping import Housekeeping, QueueState
+    from exporter.sqs.housekeeping import Housekeeping
 
 VISIT_ALL_SECONDS = 0.25
 """How often every queue is looked at, whatever changed without news."""

@@ -14,9 +14,8 @@ from exporter.consumer.recorder import Recorder
 from exporter.events.event import EventMapping, EventParser
 from exporter.ledger import Completed
 from exporter.ledger.message_ids import remembered_ids
-from exporter.sqs import Credentials, QueueAttributes, QueueDepth, Target
+from exporter.sqs import Credentials, QueueAttributes, QueueDepth, QueueState, Target
 from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Message, Received
-from exporter.sqs.housekeeping import QueueState
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics.health import Health
 from exporter.telemetry.readiness import Readiness
