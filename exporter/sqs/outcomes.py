@@ -40,9 +40,10 @@ def answer_to(call: Call, now: float) -> Answer:
 
 
 def failed(call: Call, reason: str, detail: str, now: float) -> Failed:
-    """Return that a call failed, for one of `exporter.sqs.REASONS`; `detail` is a sentence, shown unless it has a secret.
+    """Return that a call failed, for one of `exporter.sqs.REASONS`.
 
-    The attempt of a FIFO receive whose answer was lost is kept, to be repeated.
+    `detail` is a sentence, which is kept back where it holds a secret. The attempt of a FIFO receive whose answer was
+    lost is kept, to be repeated.
     """
     if call.attempt is not None and reason in {"connection", "server", "timeout"}:
         call.queue.unanswered_attempts.append(call.attempt)
