@@ -9,10 +9,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from exporter.sqs.aws import connect
-from exporter.sqs.housekeeping import Housekeeping, QueueState
+from exporter.sqs.housekeeping import Housekeeping
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from exporter.sqs import QueueState
 
 
 class Events(logging.Handler):

@@ -18,7 +18,8 @@ from botocore.session import Session
 
 from exporter.cli.build import REVISION_VARIABLE
 from exporter.errors import ExporterError, QueueUnavailableError, WrongSettingError
-from exporter.producer.produce import Account, produce
+from exporter.producer.account import Account
+from exporter.producer.produce import produce
 from exporter.sqs.aws import connect
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from exporter.errors import ExporterError, InvalidEvent
 from exporter.events.event import NANO, EventParser
 from exporter.settings.sources import read_options
 from exporter.sqs import BATCH_SIZE, QueueAttributes
-from exporter.sqs.aws import connect, reason_of
+from exporter.sqs.aws import connect
+from exporter.sqs.failures import reason_of
 from exporter.sqs.lookups import QueueLookup
 from exporter.telemetry import logs
 from exporter.telemetry.line_writer import line_start

@@ -10,6 +10,7 @@ from exporter.cli.command_line import configure, one_queue
 from exporter.cli.options import ProduceOptions
 from exporter.cli.terminal import Counting
 from exporter.producer import produce as producer
+from exporter.producer.account import Account
 from exporter.settings.sources import read_options
 from exporter.sqs.names import queue_name_of
 from exporter.telemetry.otlp import environment
@@ -28,7 +29,7 @@ def execute(invocation: Invocation) -> int:
     """Send until the count is reached or a signal comes. Raises ExporterError."""
     settings, options = configure(invocation), read_options(ProduceOptions, invocation.options)
     queue = one_queue(settings, "produce")
-    account = producer.Account()
+    account = Account()
     with _tracing(queue) as trace, Counting("produce", options.count, "messages", lambda: account.messages):
         producer.run(
             queue,

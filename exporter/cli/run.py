@@ -5,24 +5,22 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import resource
-import signal
 import sys
-import threading
 import time
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from typing import TYPE_CHECKING
 
 from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
 from exporter.cli.opening import open_ledger
+from exporter.cli.process import handle_first_signals, require_descriptors, signals, threads_that_must_live
 from exporter.cli.terminal import Counting
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
-from exporter.consumer.queue import QueueOptions
+from exporter.consumer.options import QueueOptions
 from exporter.consumer.recorder import Recorder
-from exporter.errors import ExporterError, WrongSettingError, one_line
+from exporter.errors import WrongSettingError
 from exporter.events.event import EventParser
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
@@ -40,15 +38,12 @@ from exporter.web.config import read_web_config
 from exporter.web.zero_first import ZeroFirst
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from contextlib import AbstractContextManager
-    from types import FrameType
 
     from prometheus_client import CollectorRegistry
 
     from exporter.cli.command_line import Invocation
     from exporter.cli.demo_show import DemoShow
-    from exporter.errors import LedgerError
     from exporter.ledger.postgres.ledger import PostgresLedger
     from exporter.settings import Settings
     from exporter.sqs.aws import Connection
@@ -60,8 +55,6 @@ log = logging.getLogger("exporter")
 SWITCH_SECONDS = 0.001
 MAX_CONNECTIONS = 512
 """How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
-OWN_DESCRIPTORS = 64
-"""What a run has open besides its calls and its clients: the ledger, its logs, housekeeping's connections."""
 
 
 def execute(invocation: Invocation) -> int:
@@ -75,11 +68,9 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
     `connection` is for an SQS of one's own; without it AWS's own settings say which. `show` follows a demo. Raises
     ExporterError.
     """
-    # As a container's first process it would not be ended by a signal that it does not handle.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a ledger to back up
+    handle_first_signals()
     started_seconds = time.time()
-    _require_descriptors(settings)
+    require_descriptors(settings)
     telemetry_wanted = open_telemetry.wanted(os.environ)
     connection = connection or connect(queues=settings.queue)
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
@@ -160,7 +151,7 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
         # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
         # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
         sys.setswitchinterval(SWITCH_SECONDS)
-        with _signals(consumer, ledger, show), _threads_that_must_live(consumer), _progress(settings, ledger):
+        with signals(consumer, ledger, show), threads_that_must_live(consumer), _progress(settings, ledger):
             consumer.run()
         # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
         if isinstance(ledger, SqliteLedger):
@@ -192,48 +183,6 @@ def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
     return [*unread, *housekeeping.left_out.values()]
 
 
-def _require_descriptors(settings: Settings) -> None:
-    """Refuse a limit at which calls or scrapes would find no descriptor. Half of them all are the web server's."""
-    receives = max(settings.sqs.max_receives, len(settings.queue))
-    needed = 2 * (OWN_DESCRIPTORS + 2 * receives)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        raise ExporterError(
-            f"this process may have {soft} files open, and {receives} receives at once need {needed}: raise the limit "
-            f"(ulimit -n {needed}), or lower --sqs.max-receives"
-        )
-
-
-@contextmanager
-def _signals(consumer: Consumer, ledger: SqliteLedger | PostgresLedger, show: DemoShow | None) -> Iterator[None]:
-    """Let the first SIGTERM or SIGINT stop the loop in order, the second end the process, and SIGUSR1 back up."""
-
-    def handle(number: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        log.info("stopping", extra={"signal": signal.Signals(number).name})
-        if show is None:
-            consumer.stop()
-        else:
-            show.stopping(consumer.stop)
-
-    def back_up(_number: int, _frame: FrameType | None) -> None:
-        if not isinstance(ledger, SqliteLedger):
-            log.warning("no backup was begun: back the database up with PostgreSQL's own tools, such as pg_dump")
-        elif not ledger.back_up(_say_backed_up):
-            log.warning("no backup was begun: one is being written, or the ledger is not open now")
-
-    if show is not None:
-        show.started(lambda: ledger.snapshots)
-    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
-    before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, back_up)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def _progress(settings: Settings, ledger: SqliteLedger | PostgresLedger) -> AbstractContextManager[object]:
     """Show a person at a terminal how far a run is that ends by itself."""
     if not settings.until_empty:
@@ -245,29 +194,6 @@ def _progress(settings: Settings, ledger: SqliteLedger | PostgresLedger) -> Abst
         "messages",
         lambda: sum(snapshot.received for snapshot in ledger.snapshots.values()) - before,
     )
-
-
-def _say_backed_up(path: str, error: LedgerError | None) -> None:
-    if error is None:
-        log.info("backup written", extra={"backup": path})
-    else:
-        log.error("no backup was written", extra={"backup": path, "error": str(error)})
-
-
-@contextmanager
-def _threads_that_must_live(consumer: Consumer) -> Iterator[None]:
-    """End the process where one of its threads ends by an exception: half an exporter is worse than a restart."""
-
-    def ended(what: threading.ExceptHookArgs) -> None:
-        name = what.thread.name if what.thread is not None else "a"
-        error = f"{what.exc_type.__name__}: {what.exc_value}"
-        consumer.fail(ExporterError(f"the {name} thread ended, which is a fault of the exporter: {one_line(error)}"))
-
-    before, threading.excepthook = threading.excepthook, ended
-    try:
-        yield
-    finally:
-        threading.excepthook = before
 
 
 def _open_telemetry(

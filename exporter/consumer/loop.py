@@ -5,18 +5,21 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from exporter.consumer.queue import Parsed, Queue
+from exporter.consumer.queue import Queue
+from exporter.consumer.queues import Queues
 from exporter.errors import ExporterError, LedgerError
 from exporter.sqs.answers import Deleted, Failed, Received
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
-    from exporter.consumer.queue import QueueOptions
+    from exporter.consumer.messages import Parsed
+    from exporter.consumer.options import QueueOptions
     from exporter.consumer.recorder import Recorder
+    from exporter.sqs import QueueState
     from exporter.sqs.answers import Answer
     from exporter.sqs.client import Client
-    from exporter.sqs.housekeeping import Housekeeping, QueueState
+    from exporter.sqs.housekeeping import Housekeeping
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
 
@@ -59,32 +62,24 @@ class Consumer:
         self._client = client
         self._recorder = recorder
         self._housekeeping = housekeeping
+        self._queues = Queues(
+            housekeeping=housekeeping, client=client, take_up=self._take_up, max_receives=max_receives
+        )
         self._instrumentation = instrumentation
         self._readiness = readiness
         self._options = options
-        self._max_receives = max_receives
         self._shutdown_timeout_seconds = shutdown_timeout_seconds
         self._until_empty = until_empty
         self._until_empty_timeout_seconds = until_empty_timeout_seconds
         self._monotonic = monotonic
         self._wall = wall
 
-        self._queues: dict[str, Queue] = {}
-        self._states: Mapping[str, QueueState] | None = None
-        self._to_visit: dict[str, Queue] = {}
-        """Queues that may have something to send: those with news, and those whose time has come."""
-        self._waiting: dict[str, Queue] = {}
-        """Queues that want more receives than there were left, the one that waits longest first."""
-        self._without_receives: set[str] = set()
-        self._due_at: dict[str, float] = {}
-        """When each queue is to be visited even without news (monotonic seconds)."""
-        self._next_due_at = self._visited_all_at = self._told_at = float("-inf")
+        self._told_at = float("-inf")
         self._gathered: dict[str, Queue] = {}
         """Queues whose messages wait to be submitted."""
         self._gathered_messages = 0
         self._submit_at = float("inf")
         """When they are submitted even if more are on their way (monotonic seconds)."""
-        self._shortest_visibility_timeout_seconds = float("inf")
         self._under_way: dict[str, Parsed] = {}
         self._worked_at = monotonic()
         self._stopping = False
@@ -100,7 +95,7 @@ class Consumer:
         if not self._stopping:
             self._stop_at = self._monotonic() + self._shutdown_timeout_seconds
             self._stopping = True
-            for queue in self._queues.values():
+            for queue in self._queues.by_name.values():
                 queue.end()
             self._readiness.set("stopping", "shutting down: no new receives, what is under way is finished")
 
@@ -117,48 +112,36 @@ class Consumer:
     def run_once(self) -> None:
         """One iteration: wait for answers and for the commit; submit what has gathered; delete; receive."""
         answers = self._client.wait(self._wait_seconds(self._monotonic()), self._recorder.descriptor())
-        self._follow_housekeeping()
+        self._queues.follow_housekeeping()
         self._take(answers)
-        self._choose_due()
+        self._queues.choose_due(self._monotonic())
         self._complete()
         self._submit()
         self._delete()
         self._receive()
-        self._plan()
+        self._queues.plan(self._monotonic(), receiving=self._may_receive())
         self._tell()
 
     # Wait
 
     def _wait_seconds(self, now: float) -> float:
-        longest = ITERATION_SECONDS if self._states else FIRST_ITERATIONS_SECONDS
+        longest = ITERATION_SECONDS if self._queues.by_name else FIRST_ITERATIONS_SECONDS
         submit_at = float("inf") if self._recorder.under_way else self._submit_at
-        return max(0.0, min(longest, min(self._next_due_at, submit_at, self._recorder.deadline()) - now))
+        return max(0.0, min(longest, min(self._queues.next_due_at, submit_at, self._recorder.deadline()) - now))
 
-    def _follow_housekeeping(self) -> None:
-        """Take up what the housekeeping thread found out; the mapping is another one where anything changed."""
-        states = self._housekeeping.queues
-        if states is self._states:
-            return
-        self._states = states
-        for name, state in states.items():
-            if name not in self._queues:
-                self._queues[name] = Queue(
-                    name,
-                    named=state.named,
-                    options=self._options(name),
-                    client=self._client,
-                    recorder=self._recorder,
-                    instrumentation=self._instrumentation,
-                    readiness=self._readiness.add_queue(name),
-                    wall=self._wall,
-                )
-                self._instrumentation.queue_taken_up(name)
-                self._without_receives.add(name)
-            self._queues[name].follow(state)
-        self._shortest_visibility_timeout_seconds = min(
-            (queue.visibility_timeout_seconds for queue in self._queues.values()), default=float("inf")
+    def _take_up(self, state: QueueState) -> Queue:
+        queue = Queue(
+            state.name,
+            named=state.named,
+            options=self._options(state.name),
+            client=self._client,
+            recorder=self._recorder,
+            instrumentation=self._instrumentation,
+            readiness=self._readiness.add_queue(state.name),
+            wall=self._wall,
         )
-        self._to_visit.update(self._queues)
+        self._instrumentation.queue_taken_up(state.name)
+        return queue
 
     def _take(self, answers: Sequence[Answer]) -> None:
         """Take in what was answered; messages are gathered until they can be submitted."""
@@ -167,7 +150,7 @@ class Consumer:
         self._instrumentation.answered(answers)
         for answer in answers:
             name = answer.queue
-            queue = self._to_visit[name] = self._queues[name]
+            queue = self._queues.answered(name)
             if isinstance(answer, Received):
                 self._worked_at = answer.answered_at
                 queue.receive_succeeded(answer)
@@ -180,8 +163,6 @@ class Consumer:
                 queue.deleted(answer)
             elif isinstance(answer, Failed):
                 self._failed(queue, answer)
-            if not self._client.receives_in_flight(name):
-                self._without_receives.add(name)
 
     def _failed(self, queue: Queue, answer: Failed) -> None:
         if answer.operation == "receive":
@@ -191,15 +172,6 @@ class Consumer:
         else:
             queue.visibility_failed(answer)
         self._housekeeping.wake(queue.name)
-
-    def _choose_due(self) -> None:
-        """Visit the queues whose time has come; and now and then all, whatever changed without news."""
-        now = self._monotonic()
-        if now - self._visited_all_at >= ITERATION_SECONDS:
-            self._visited_all_at = now
-            self._to_visit.update(self._queues)
-        elif now >= self._next_due_at:
-            self._to_visit.update({name: self._queues[name] for name, at in self._due_at.items() if at <= now})
 
     # Submit
 
@@ -213,7 +185,7 @@ class Consumer:
             self._instrumentation.not_recorded()
             return
         for name, parsed in under_way.items():
-            queue = self._to_visit[name] = self._queues[name]
+            queue = self._queues.to_visit[name] = self._queues.by_name[name]
             queue.committed(parsed, ended[name])
 
     def _submit(self) -> None:
@@ -223,11 +195,11 @@ class Consumer:
             if self._gathered and not self._more_to_come(now):
                 self._submit_gathered(now)
             elif not self._gathered:
-                self._recorder.keep(now, limited=any(queue.limited for queue in self._queues.values()))
+                self._recorder.keep(now, limited=any(queue.limited for queue in self._queues.by_name.values()))
             self._complete()
         if not self._recorder.working:
-            self._to_visit.update(self._queues)
-            for queue in self._queues.values():
+            self._queues.visit_all()
+            for queue in self._queues.by_name.values():
                 queue.drop_deletes()
 
     def _more_to_come(self, now: float) -> bool:
@@ -254,65 +226,21 @@ class Consumer:
         if not self._recorder.working:
             return
         now = self._monotonic()
-        for queue in self._to_visit.values():
+        for queue in self._queues.to_visit.values():
             queue.send_deletes(now)
 
     def _receive(self) -> None:
-        """Send receives: at least one for each queue that wants one, and the others where there is need."""
-        if not self._may_receive():
-            return
-        now = self._monotonic()
-        most = max(self._max_receives, len(self._queues))
-        free = max(0, most - self._client.receives_in_flight() - len(self._without_receives))
-        for name, queue in self._to_visit.items():
-            wanted = self._wanted(queue, now)
-            if not wanted:
-                continue
-            own = 1 if name in self._without_receives else 0
-            # What there is beyond one for each goes to those that wait for it already.
-            count = own if self._waiting else min(wanted, own + free)
-            free -= count - own
-            self._send_receives(name, queue, count)
-            if count < wanted:
-                self._waiting[name] = queue
-        while free and self._waiting:
-            name = next(iter(self._waiting))
-            queue = self._waiting.pop(name)
-            count = min(free, self._wanted(queue, now))
-            free -= count
-            self._send_receives(name, queue, count)
-            if not free:
-                self._waiting[name] = queue
-
-    def _wanted(self, queue: Queue, now: float) -> int:
-        return 0 if self._until_empty and queue.is_empty else queue.wanted_receives(now)
-
-    def _send_receives(self, name: str, queue: Queue, count: int) -> None:
-        if count:
-            queue.send_receives(count)
-            if self._client.receives_in_flight(name):
-                self._without_receives.discard(name)
+        if self._may_receive():
+            self._queues.send_receives(self._monotonic())
 
     def _may_receive(self) -> bool:
-        return not self._stopping and self._recorder.working and self._may_gather_more()
-
-    def _may_gather_more(self) -> bool:
         """Whether what is received now can be submitted before its handles expire."""
-        if self._gathered_messages >= MAX_GATHERED_MESSAGES:
+        if self._stopping or not self._recorder.working or self._gathered_messages >= MAX_GATHERED_MESSAGES:
             return False
         started_at = self._recorder.commit_started_at
         if started_at is None:
             return True
-        return self._monotonic() - started_at < self._shortest_visibility_timeout_seconds / 4
-
-    def _plan(self) -> None:
-        """Note when the queues that were visited want to be visited again."""
-        now = self._monotonic()
-        for name, queue in self._to_visit.items():
-            self._due_at[name] = queue.due_at(now)
-        self._next_due_at = min(self._due_at.values(), default=float("inf"))
-        if self._may_receive():
-            self._to_visit = {name: queue for name, queue in self._to_visit.items() if queue.look_again}
+        return self._monotonic() - started_at < self._queues.shortest_visibility_timeout_seconds / 4
 
     def _tell(self) -> None:
         now = self._monotonic()
@@ -322,7 +250,7 @@ class Consumer:
         self._told_at = now
         if not self._stopping:  # an end that was asked for is no obstacle
             self._instrumentation.readiness(self._readiness.status())
-        for name in self._queues:
+        for name in self._queues.by_name:
             self._instrumentation.receives_in_flight(name, self._client.receives_in_flight(name))
         self._instrumentation.requests_made(self._housekeeping.requests())
 
@@ -346,8 +274,8 @@ class Consumer:
                 f"nothing has worked for --until-empty-timeout ({self._until_empty_timeout_seconds:g} s): {why}"
             )
         return (
-            bool(self._queues)
-            and all(queue.is_empty for queue in self._queues.values())
+            bool(self._queues.by_name)
+            and all(queue.is_empty for queue in self._queues.by_name.values())
             and self._recorder.working
             and not self._recorder.under_way
             and not self._client.receives_in_flight()
@@ -356,7 +284,10 @@ class Consumer:
 
     @property
     def _deleting(self) -> bool:
-        return any(queue.unconfirmed_deletes for queue in self._queues.values()) or self._client.deletes_in_flight() > 0
+        return (
+            any(queue.unconfirmed_deletes for queue in self._queues.by_name.values())
+            or self._client.deletes_in_flight() > 0
+        )
 
     def _abandon_receives(self) -> None:
         abandoned = self._client.abandon_receives()

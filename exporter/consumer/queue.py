@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from exporter.consumer.batch_window import BatchWindow
+from exporter.consumer.binding import Binding
 from exporter.consumer.deletions import Deletions
+from exporter.consumer.messages import ages_seconds, oldest_age_seconds, parse
 from exporter.consumer.pacing import Pacing
-from exporter.errors import InvalidEvent, LedgerError, WrongSettingError
-from exporter.ledger import Delivery, QueueIdentity, failpoint
-from exporter.ledger.message_ids import remembered_ids
+from exporter.ledger import failpoint
 from exporter.sqs import BATCH_SIZE
-from exporter.sqs.answers import Deletion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from exporter.consumer.messages import Parsed
+    from exporter.consumer.options import QueueOptions
     from exporter.consumer.recorder import Recorder
-    from exporter.events.event import EventParser
-    from exporter.sqs import QueueAttributes, QueueDepth, Target
-    from exporter.sqs.answers import Deleted, Failed, Received
+    from exporter.sqs import QueueDepth, QueueState
+    from exporter.sqs.answers import Deleted, Deletion, Failed, Received
     from exporter.sqs.client import Client
-    from exporter.sqs.housekeeping import QueueState
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import QueueReadiness
-
-OnInvalid = Literal["auto", "delete", "leave"]
 
 FIRST_WAIT_SECONDS = 1
 """The wait of a queue's first receive: an empty queue is known to be ready at once."""
@@ -38,31 +34,6 @@ MAX_IN_FLIGHT = 120_000
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
 NEAR = 0.95
 """SQS's numbers are approximate: from this part of the quota on it counts as reached."""
-
-
-@dataclass(frozen=True, slots=True)
-class QueueOptions:
-    """How a queue is consumed: plain values of the settings."""
-
-    parser: EventParser
-    on_invalid: OnInvalid
-    max_receives: int
-    wait_seconds: int
-    batch_window_seconds: float
-    until_empty: bool = False
-    event_ids: bool = False
-    """Whether events are to carry an id of their own."""
-
-
-@dataclass(slots=True)
-class Parsed:
-    """What answers brought: what to commit, and what is due once it is committed."""
-
-    received: Sequence[Received]
-    deliveries: list[Delivery] = field(default_factory=list)
-    deletions: list[Deletion] = field(default_factory=list)
-    left: list[Deletion] = field(default_factory=list)
-    """Messages that are no events, left to the queue's redrive policy."""
 
 
 class Queue:
@@ -81,7 +52,6 @@ class Queue:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self._named = named
         self._options = options
         self._client = client
         self._recorder = recorder
@@ -91,11 +61,8 @@ class Queue:
         self._window = BatchWindow(0.0 if options.until_empty else options.batch_window_seconds)
         self._pacing = Pacing(options.max_receives, self._window)
         self._deletions = Deletions(self._window, fifo=name.endswith(".fifo"))
-        self._target: Target | None = None
-        self._attributes: QueueAttributes | None = None
+        self._binding = Binding(name, named=named, options=options, recorder=recorder, readiness=readiness)
         self._depth: QueueDepth | None = None
-        self._bound = False
-        self._gone = False
         self._received_once = False
         self._covered_until = float("-inf")
         self._visibility_denied = False
@@ -114,15 +81,7 @@ class Queue:
 
     def follow(self, state: QueueState) -> None:
         """Take over what is known of the queue now. Raises WrongSettingError and LedgerError for a queue named."""
-        self._target = state.target
-        self._gone = state.gone
-        self._readiness.gone = state.gone and not self._named
-        if state.problem is None:
-            self._readiness.clear("queue")
-        else:
-            self._readiness.set("queue", str(state.problem))
-        if state.attributes is not None and state.attributes != self._attributes:
-            self._take_attributes(state.attributes)
+        self._binding.follow(state)
         self._depth = state.depth
         self._tell_quota()
 
@@ -138,43 +97,6 @@ class Queue:
             )
         else:
             self._readiness.clear("quota")
-
-    def _take_attributes(self, attributes: QueueAttributes) -> None:
-        first = self._attributes is None
-        if first and self._options.on_invalid == "leave" and attributes.dead_letter_queue_arn is None:
-            wrong = WrongSettingError(
-                f"--sqs.on-invalid is leave, but queue {attributes.name} has no redrive policy that would ever take "
-                f"the messages away: use delete or auto, or give the queue a dead-letter queue",
-            )
-            if self._named:
-                raise wrong
-            self._readiness.set("redrive", str(wrong))
-            return
-        self._recorder.bind(
-            QueueIdentity(
-                attributes.name,
-                attributes.arn,
-                attributes.visibility_timeout_seconds,
-                attributes.retention_seconds,
-                event_ids=self._options.event_ids,
-            )
-        )
-        self._attributes = attributes
-
-    @property
-    def _ready_to_receive(self) -> bool:
-        """Whether the queue is known and the ledger has taken it up."""
-        if self._bound:
-            return True
-        if self._attributes is None:
-            return False
-        try:
-            self._bound = self._recorder.bound(self.name)
-        except LedgerError as error:
-            if self._named:
-                raise
-            self._readiness.set("ledger", str(error))
-        return self._bound
 
     # What SQS answered
 
@@ -194,7 +116,7 @@ class Queue:
                 return
         self._advance(answer)
         self._received_once = True
-        oldest_seconds = 0.0 if self.has_backlog else self._oldest_seconds(answer)
+        oldest_seconds = 0.0 if self.has_backlog else oldest_age_seconds(answer, self._wall)
         self._pacing.answered(all_messages, answer.sent_at, answer.answered_at, oldest_seconds)
         self._readiness.receive_succeeded(answer.answered_at)
         if messages:
@@ -203,11 +125,6 @@ class Queue:
             self.gathered_messages += messages
         else:
             self._tell_quota()
-
-    def _oldest_seconds(self, answer: Received) -> float:
-        """Return how long the oldest of the messages was in the queue, as far as SQS said when they were sent."""
-        sent = [message.sent_at_seconds for message in answer.messages if message.sent_at_seconds is not None]
-        return self._wall() - min(sent) if sent else 0.0
 
     def _advance(self, answer: Received) -> None:
         """Let the queue's clock run by the time in which receives succeeded, pauses between two of them included.
@@ -263,40 +180,11 @@ class Queue:
         if expired:
             self._recorder.release(self.name, {"expired": sum(len(answer.messages) for answer in expired)})
             received = [answer for answer in received if answer not in expired]
-        parsed = Parsed(received)
-        deliver, delete = parsed.deliveries.append, parsed.deletions.append
-        leave = self._leaves_invalid
-        wall_seconds = self._wall()
-        parse = self._options.parser.parse
-        for answer in received:
-            messages = answer.messages
-            valid_until = answer.sent_at + answer.visibility_timeout_seconds
-            message_ids = remembered_ids([message.message_id for message in messages])
-            for message, message_id in zip(messages, message_ids, strict=True):
-                deletion = Deletion(message_id, message.receipt_handle, valid_until)
-                try:
-                    event = parse(
-                        message.body,
-                        sent_at_seconds=message.sent_at_seconds,
-                        now_seconds=wall_seconds,
-                        attributes=message.attributes,
-                    )
-                except InvalidEvent as invalid:
-                    self._instrumentation.message_rejected(self.name, message, invalid, left=leave)
-                    deliver(Delivery(message_id, invalid.reason))
-                    if leave:
-                        parsed.left.append(deletion)
-                        continue
-                else:
-                    deliver(Delivery(message_id, event))
-                delete(deletion)
+        leave_invalid = self._binding.leaves_invalid
+        parsed = parse(received, self._options.parser, self._wall(), leave_invalid=leave_invalid)
+        for message, invalid in parsed.invalid:
+            self._instrumentation.message_rejected(self.name, message, invalid, left=leave_invalid)
         return parsed
-
-    @property
-    def _leaves_invalid(self) -> bool:
-        if self._options.on_invalid == "auto":
-            return self._attributes is not None and self._attributes.dead_letter_queue_arn is not None
-        return self._options.on_invalid == "leave"
 
     def committed(self, parsed: Parsed, fresh: Sequence[bool]) -> None:
         """Take in that a batch is on disk: its deletes are due."""
@@ -304,28 +192,16 @@ class Queue:
         if parsed.left:
             self._recorder.settle(self.name, [deletion.message_id for deletion in parsed.left])
             self._make_visible(parsed.left)
-        self._observe_ages(parsed, fresh)
+        # How old the events and messages were that this commit counted.
+        self._instrumentation.events_counted(self.name, *ages_seconds(parsed, fresh, self._wall()))
 
     def _make_visible(self, left: Sequence[Deletion]) -> None:
         """Give messages back at once that block their FIFO group until the redrive policy moves them."""
-        if self._attributes is None or not self._attributes.fifo or self._target is None or self._visibility_denied:
+        attributes, target = self._binding.attributes, self._binding.target
+        if attributes is None or not attributes.fifo or target is None or self._visibility_denied:
             return
         for start in range(0, len(left), BATCH_SIZE):
-            self._client.make_visible(self.name, self._target, left[start : start + BATCH_SIZE])
-
-    def _observe_ages(self, parsed: Parsed, fresh: Sequence[bool]) -> None:
-        """Show how old the events and messages were that this commit counted; below 0 where a clock runs ahead."""
-        wall_seconds = self._wall()
-        outcomes = [delivery.outcome for delivery in parsed.deliveries]
-        sent_at = [message.sent_at_seconds for answer in parsed.received for message in answer.messages]
-        counted = [
-            (outcome.occurred_at_seconds, at)
-            for outcome, at, is_fresh in zip(outcomes, sent_at, fresh, strict=True)
-            if is_fresh and not isinstance(outcome, str)
-        ]
-        event_ages_seconds = [wall_seconds - at for at, _ in counted if at is not None]
-        message_ages_seconds = [wall_seconds - at for _, at in counted if at is not None]
-        self._instrumentation.events_counted(self.name, event_ages_seconds, message_ages_seconds)
+            self._client.make_visible(self.name, target, left[start : start + BATCH_SIZE])
 
     def drop_deletes(self) -> None:
         """Forget the deletes that are not sent: nothing may go that is not known to be on disk."""
@@ -336,7 +212,7 @@ class Queue:
     @property
     def visibility_timeout_seconds(self) -> float:
         """What its receives ask for; infinity while the queue is not known."""
-        return float("inf") if self._attributes is None else self._attributes.visibility_timeout_seconds
+        return self._binding.visibility_timeout_seconds
 
     def end(self) -> None:
         """Let nothing wait for others any more: the program is stopping."""
@@ -344,16 +220,19 @@ class Queue:
 
     def send_deletes(self, now: float) -> None:
         """Send the deletes that are due."""
-        if self._target is None:
+        target = self._binding.target
+        if target is None:
             return
         free = max(2, self._options.max_receives) - self._client.deletes_in_flight(self.name)
-        for batch in self._deletions.batches(now, free, self.visibility_timeout_seconds):
-            self._client.delete(self.name, self._target, batch)
+        for batch in self._deletions.batches(now, free, self._binding.visibility_timeout_seconds):
+            self._client.delete(self.name, target, batch)
             failpoint.reach("during_delete")
 
     def wanted_receives(self, now: float) -> int:
         """How many receives to send now."""
-        if self._target is None or self._gone or not self._ready_to_receive:
+        if self._options.until_empty and self.is_empty:
+            return 0
+        if not self._binding.ready_to_receive:
             return 0
         in_flight = self._client.receives_in_flight(self.name)
         wanted = self._pacing.wanted(in_flight, now)
@@ -373,7 +252,7 @@ class Queue:
 
     def send_receives(self, count: int) -> None:
         """Send so many receives; `wanted_receives` said that they make sense."""
-        attributes, target = self._attributes, self._target
+        attributes, target = self._binding.attributes, self._binding.target
         if attributes is None or target is None:
             return
         # A handle has to outlive the long poll that brought it, or no delete of it could ever be trusted.
@@ -395,7 +274,7 @@ class Queue:
     @property
     def look_again(self) -> bool:
         """Whether the ledger may soon let it receive: it waits to be bound, or for ids to be forgotten."""
-        return self.limited or (self._attributes is not None and not self._bound)
+        return self.limited or (self._binding.attributes is not None and not self._binding.bound)
 
     @property
     def unconfirmed_deletes(self) -> int:
@@ -413,5 +292,5 @@ class Queue:
         What is due at `now` and was not sent waits for something else: an answer, or the ledger.
         """
         receives_due_at = self._pacing.due_at(self._client.receives_in_flight(self.name))
-        deletes_due_at = self._deletions.due_at(self.visibility_timeout_seconds)
+        deletes_due_at = self._deletions.due_at(self._binding.visibility_timeout_seconds)
         return min((at for at in (receives_due_at, deletes_due_at) if at > now), default=float("inf"))

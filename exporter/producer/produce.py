@@ -1,17 +1,15 @@
-"""The producer: sends a shop's mix of events, good and bad, and accounts for exactly what it sent."""
+"""The producer: sends a shop's mix of events, good and bad, and enters exactly what it sent in an account."""
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -23,10 +21,11 @@ from botocore.exceptions import (
 
 from exporter.backoff import Backoff
 from exporter.errors import QueueUnavailableError
-from exporter.events.event import NANO
-from exporter.producer.sample import REASONS, TYPES, messages
+from exporter.producer.account import Account
+from exporter.producer.sample import messages
 from exporter.sqs import BATCH_SIZE
-from exporter.sqs.aws import connect, reason_of
+from exporter.sqs.aws import connect
+from exporter.sqs.failures import reason_of
 from exporter.sqs.names import queue_name_of
 
 if TYPE_CHECKING:
@@ -50,62 +49,6 @@ _REFUSED = frozenset({"throttled", "over_limit"})
 _UNCERTAIN = frozenset({"connection", "timeout", "server", "malformed"})
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Account:
-    """What SQS confirmed that it took, duplicates included."""
-
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
-    sums_nano: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
-    """In 1e-9, so that they are exact."""
-    invalid: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
-    duplicates: int = 0
-    duplicate_counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
-    """Of `counts`, those that were sent before: whoever knows events by their own ids counts so many fewer."""
-    duplicate_sums_nano: dict[str, int] = field(default_factory=lambda: dict.fromkeys(TYPES, 0))
-    event_ids: bool = False
-    """Whether the events have ids of their own."""
-    messages: int = 0
-    uncertain: int = 0
-    """Sends without an answer: SQS may have them or not, and they are in none of the other numbers."""
-
-    def confirm(self, message: Message) -> None:
-        """Enter a message that SQS has."""
-        self.messages += 1
-        self.duplicates += message.duplicate
-        if message.reason is not None:
-            self.invalid[message.reason] += 1
-            return
-        self.counts[message.type] += 1
-        self.sums_nano[message.type] += message.value_nano
-        if message.duplicate:
-            self.duplicate_counts[message.type] += 1
-            self.duplicate_sums_nano[message.type] += message.value_nano
-
-    def as_json(self) -> str:
-        """One line; `uncertain` is there only if there is something uncertain, and then nothing can be checked.
-
-        `once` is there where events have ids of their own: what comes out where each is counted once.
-        """
-        sent = {name: {"count": self.counts[name], "sum": self.sums_nano[name] / NANO} for name in TYPES}
-        account: dict[str, Any] = {
-            "sent": sent,
-            "invalid": self.invalid,
-            "duplicates": self.duplicates,
-            "messages": self.messages,
-        }
-        if self.event_ids:
-            account["once"] = {
-                name: {
-                    "count": self.counts[name] - self.duplicate_counts[name],
-                    "sum": (self.sums_nano[name] - self.duplicate_sums_nano[name]) / NANO,
-                }
-                for name in TYPES
-            }
-        if self.uncertain:
-            account["uncertain"] = self.uncertain
-        return json.dumps(account)
 
 
 def run(  # noqa: PLR0913 - they are the command's options

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from exporter.errors import QueueUnavailableError
 
 BATCH_SIZE = 10
 """The most messages of a receive, and entries of a batch request.
@@ -94,3 +98,25 @@ class QueueDepth:
     dead_letter_queue: str | None = None
     """Its name."""
     dead_letter_visible: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """What is known of one queue."""
+
+    name: str
+    target: Target | None = None
+    """How to reach it; None until it is found."""
+    attributes: QueueAttributes | None = None
+    """None until it is found. The same object for as long as nothing changed."""
+    depth: QueueDepth | None = None
+    """How many messages wait; None where SQS does not say, or has not said for three intervals."""
+    problem: QueueUnavailableError | None = None
+    """Why SQS can't be asked about it now: a sentence with the way out."""
+    gone: bool = False
+    """Not to be received from any more: it was deleted, or a prefix found it and it became a dead-letter queue.
+
+    A named queue that is gone has a `problem` too. It is False again when the queue is back.
+    """
+    named: bool = True
+    """Whether the settings name it; False: a prefix found it."""

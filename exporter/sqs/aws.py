@@ -1,12 +1,9 @@
-"""How SQS is reached: AWS's own settings, read through botocore, and a sentence with the way out for each failure."""
+"""How SQS is reached: AWS's own settings, read through botocore."""
 
 from __future__ import annotations
 
-import errno
 import os
-import re
 from dataclasses import dataclass
-from http import HTTPStatus
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -15,30 +12,19 @@ import boto3
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
-    ClientError,
-    ConnectTimeoutError,
-    CredentialRetrievalError,
-    HTTPClientError,
-    LoginError,
-    MetadataRetrievalError,
     NoCredentialsError,
     NoRegionError,
     PartialCredentialsError,
     ProfileNotFound,
-    ReadTimeoutError,
-    SSLError,
-    SSOError,
-    TokenRetrievalError,
 )
-from botocore.exceptions import ConnectionError as BotocoreConnectionError
 from botocore.httpsession import ProxyConfiguration, get_cert_path
 from botocore.session import Session, get_session
 from botocore.utils import get_environ_proxies
 
-from exporter.errors import QueueUnavailableError, WrongSettingError, one_line, shown
+from exporter.errors import WrongSettingError, shown
 from exporter.sqs import Credentials, Target
+from exporter.sqs.failures import detail_of, unavailable
 from exporter.sqs.names import region_of
-from exporter.sqs.reasons import reason_of_error
 from exporter.sqs.timeout import MAX_CALLS
 
 if TYPE_CHECKING:
@@ -46,57 +32,7 @@ if TYPE_CHECKING:
 
     from mypy_boto3_sqs import SQSClient
 
-_USER_AND_PASSWORD = re.compile(r"\S*@")
-
-_PERMISSIONS = {
-    "ChangeMessageVisibility": "can't give messages back: grant sqs:ChangeMessageVisibility on it",
-    "ChangeMessageVisibilityBatch": "can't give messages back: grant sqs:ChangeMessageVisibility on it",
-    "DeleteMessageBatch": "can't be deleted from: grant sqs:DeleteMessage on it",
-    "GetQueueAttributes": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
-    "GetQueueUrl": "may not be read: grant sqs:GetQueueUrl and sqs:GetQueueAttributes on it",
-    "ListDeadLetterSourceQueues": "may not be asked whose dead-letter queue it is: grant "
-    "sqs:ListDeadLetterSourceQueues on it",
-    "ListQueues": "may not be listed: grant sqs:ListQueues",
-    "ReceiveMessage": "can't be received from: grant sqs:ReceiveMessage on it",
-    "SendMessageBatch": "can't be sent to: grant sqs:SendMessage on it",
-}
-"""What is asked of SQS, and what to do where it is denied."""
-
-_NO_TLS = "WRONG_VERSION_NUMBER"
-"""How OpenSSL calls an answer that is not TLS at all, such as plain HTTP."""
-
-_NO_CREDENTIALS = (
-    CredentialRetrievalError,
-    LoginError,
-    MetadataRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    SSOError,
-    TokenRetrievalError,
-)
-
-_REASONS_OF_KINDS: tuple[tuple[type[Exception] | tuple[type[Exception], ...], str], ...] = (
-    (_NO_CREDENTIALS, "credentials"),
-    (SSLError, "tls"),
-    ((ConnectTimeoutError, ReadTimeoutError, TimeoutError), "timeout"),
-    ((BotocoreConnectionError, HTTPClientError), "connection"),
-    (BotoCoreError, "request"),
-)
-_WAYS_OUT = {
-    "clock_skew": "can't be asked, because this machine's clock is wrong: set the clock",
-    "connection": "can't be reached: check AWS_REGION, AWS_ENDPOINT_URL_SQS, the proxy and the network",
-    "credentials": "can't be asked with these AWS credentials: renew or correct them (environment, profile or role)",
-    "kms": "can't be used without its KMS key: enable it, and grant kms:GenerateDataKey and kms:Decrypt on it",
-    "malformed": "was not answered by an SQS: check AWS_ENDPOINT_URL_SQS and the proxy",
-    "out_of_memory": "can't be asked, because this process gets no more memory or threads: raise its limits",
-    "queue_not_found": "does not exist: create it, or correct --queue, AWS_REGION or AWS_ENDPOINT_URL_SQS",
-    "redirect": "is elsewhere: correct AWS_REGION or AWS_ENDPOINT_URL_SQS",
-    "request": "can't be asked like this: check --queue, AWS_REGION and AWS_ENDPOINT_URL_SQS",
-    "server": "can't be asked, because SQS has a failure of its own: wait, or look at AWS's health dashboard",
-    "throttled": "can't be asked, because SQS throttles: wait, or send it fewer requests",
-    "timeout": "did not answer in time: check AWS_ENDPOINT_URL_SQS, the proxy and the network",
-    "tls": "can't be reached over TLS: set AWS_CA_BUNDLE to the certificates that sign the endpoint's",
-}
+    from exporter.errors import QueueUnavailableError
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +95,7 @@ class Connection:
 
     def unavailable(self, queue: str, error: Exception) -> QueueUnavailableError:
         """Say in one sentence, with the way out, why the queue (name or URL) can't be asked about."""
-        reason = reason_of(error)
-        way_out = _WAYS_OUT.get(reason, f"can't be asked ({reason})")
-        if reason == "access_denied" and isinstance(error, ClientError):
-            way_out = _PERMISSIONS[error.operation_name]
-        if reason == "tls" and _NO_TLS in str(error):
-            way_out = "was not answered in TLS: correct the port, or write http:// in AWS_ENDPOINT_URL_SQS"
-        place = f'Queue "{queue}" in region {self.region} at {self.endpoint_url}'
-        return QueueUnavailableError(reason, f"{place} {way_out} ({_detail(error)})")
+        return unavailable(f'Queue "{queue}" in region {self.region} at {self.endpoint_url}', error)
 
 
 def connect(
@@ -185,7 +114,7 @@ def connect(
     try:
         configured = core.get_config_variable("region")
     except ProfileNotFound as error:
-        raise WrongSettingError(f"AWS_PROFILE is wrong: {_detail(error)}, in ~/.aws/config or credentials") from None
+        raise WrongSettingError(f"AWS_PROFILE is wrong: {detail_of(error)}, in ~/.aws/config or credentials") from None
     named = regions[0] if configured is None and regions and None not in regions else None
     return _connection(core, named, endpoint_url)
 
@@ -214,13 +143,13 @@ def _connection(core: Session, region: str | None, endpoint_url: str | None) -> 
             "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
         ) from None
     except ProfileNotFound as error:
-        raise WrongSettingError(f"AWS_PROFILE is wrong: {_detail(error)}, in ~/.aws/config or credentials") from None
+        raise WrongSettingError(f"AWS_PROFILE is wrong: {detail_of(error)}, in ~/.aws/config or credentials") from None
     except PartialCredentialsError as error:
-        raise WrongSettingError(f"The AWS credentials are incomplete: {_detail(error)}") from None
+        raise WrongSettingError(f"The AWS credentials are incomplete: {detail_of(error)}") from None
     except (BotoCoreError, ValueError) as error:
         if str(error).startswith("Invalid endpoint"):
             raise _wrong_endpoint(str(error).partition(": ")[2]) from None
-        raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {_detail(error)}") from None
+        raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {detail_of(error)}") from None
     _check_endpoint(client.meta.endpoint_url)
     if not client.meta.region_name:
         raise WrongSettingError("The AWS region is empty: set AWS_REGION, or region in the AWS profile")
@@ -232,58 +161,6 @@ def _connection(core: Session, region: str | None, endpoint_url: str | None) -> 
     proxies = client.meta.config.proxies  # type: ignore[attr-defined]  # missing in the stubs only
     proxy_url = ProxyConfiguration(get_environ_proxies(url) if proxies is None else proxies).proxy_url_for(url)
     return Connection(client, core, proxy_url, _ca_bundle(bundle) if url.startswith("https:") else None, endpoint_url)
-
-
-def reason_of(error: Exception) -> str:
-    """Which of `exporter.sqs.REASONS` an exception of boto3 stands for."""
-    if isinstance(error, ClientError):
-        return _reason_of_answer(error)
-    if _is_out_of_memory(error):
-        return "out_of_memory"
-    if _is_unusable_header(error):
-        return "credentials"
-    return next((reason for kinds, reason in _REASONS_OF_KINDS if isinstance(error, kinds)), "malformed")
-
-
-def _reason_of_answer(error: ClientError) -> str:
-    if error.operation_name not in _PERMISSIONS:
-        # Another service of AWS was asked for credentials: a role that STS denies is not a denial by SQS.
-        return "credentials"
-    said = error.response.get("Error", {})
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = said.get("Code", "")
-    reason = reason_of_error(status, [code], said.get("Message", ""))
-    if reason != "request":
-        return reason
-    if status == HTTPStatus.FORBIDDEN:
-        return "access_denied"
-    return "redirect" if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST else reason
-
-
-def _detail(error: Exception) -> str:
-    """Return what the exception adds, but neither the answer's message, which can be anyone's text, nor a secret."""
-    if isinstance(error, ClientError):
-        return one_line(error.response.get("Error", {}).get("Code", "no error code"))
-    if _is_unusable_header(error) or not isinstance(error, (BotoCoreError, ValueError)):
-        return type(error).__name__
-    return one_line(_USER_AND_PASSWORD.sub("...@", str(error)))
-
-
-def _is_unusable_header(error: Exception) -> bool:
-    """Whether a header can't be sent: a session token with a line break in it, which the exception shows."""
-    return type(error) is HTTPClientError and isinstance(error.kwargs.get("error"), ValueError)
-
-
-def _is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether it is, or comes from, memory or a thread that this process may not have."""
-    while error is not None:
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-            return True
-        if type(error) is RuntimeError and "start new thread" in str(error):
-            return True
-        inner = error.kwargs.get("error") if isinstance(error, BotoCoreError) else None
-        error = inner if isinstance(inner, BaseException) else error.__cause__
-    return False
 
 
 def _check_endpoint(url: str) -> None:

@@ -10,18 +10,17 @@ import time
 import uuid
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 import pycurl
 
 from exporter import __version__
 from exporter.errors import one_line
 from exporter.sqs import BATCH_SIZE
-from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Received
-from exporter.sqs.http import MAX_ANSWER_BYTES, Call, ResponseMemoryLimit, Transfers
-from exporter.sqs.parsing import MalformedAnswerError, parse_batch, parse_receive
-from exporter.sqs.reasons import codes_and_message, header, reason_of_error, reason_of_transfer
-from exporter.sqs.requests import BATCH_IDS, QueueRequests
+from exporter.sqs.answers import Failed
+from exporter.sqs.http import Call, ResponseMemoryLimit, Transfers
+from exporter.sqs.outcomes import answer_to, failed
+from exporter.sqs.reasons import header
+from exporter.sqs.requests import QueueRequests
 from exporter.sqs.signing import UnusableCredentialsError
 
 if TYPE_CHECKING:
@@ -142,7 +141,9 @@ class Client:
         now = self._monotonic()
         for call in ended:
             self._no_longer_in_flight(call)
-            answer = self._answer(call, now)
+            answer = answer_to(call, now)
+            if isinstance(answer, Failed) and answer.reason == "clock_skew":
+                self._learn_clock_offset(header(call.headers, "date"))
             if self._trace_attribute_names:
                 answer.headers = tuple(call.headers)
             answers.append(answer)
@@ -222,92 +223,11 @@ class Client:
         else:
             call.queue.batches_in_flight -= 1
 
-    def _answer(self, call: Call, now: float) -> Answer:
-        if call.curl_code:
-            return self._broken(call, now)
-        status = call.handle.getinfo(pycurl.RESPONSE_CODE)
-        body = call.take_body()
-        try:
-            if not 200 <= status < 300:  # noqa: PLR2004 - the statuses that are success
-                return self._refused(call, status, body, now)
-            if call.operation == "receive":
-                return self._received(call, body, now)
-            return self._batch_answered(call, body, now)
-        except MalformedAnswerError as error:
-            return self._failed(call, "malformed", f"The answer, of {len(body)} bytes, is not SQS's: {error}.", now)
-        except MemoryError:
-            return self._failed(call, "out_of_memory", "There is no memory left to read the answer.", now)
-        finally:
-            call.queue.rest(call)
-
-    def _broken(self, call: Call, now: float) -> Failed:
-        call.close()
-        reason = reason_of_transfer(call.curl_code)
-        too_large = f"The answer is over {MAX_ANSWER_BYTES >> 20} MiB."
-        failed = f"The transfer failed: {call.error}."
-        return self._failed(call, reason, too_large if reason == "too_large" else failed, now)
-
-    def _received(self, call: Call, body: bytes, now: float) -> Answer:
-        messages, released = parse_receive(body, call.attribute_names)
-        if not messages and not released:
-            took_seconds = now - call.sent_at
-            # SQS ends a long poll early for messages alone: whoever says "nothing" at once is not SQS.
-            if took_seconds < call.wait_seconds / 2:
-                detail = f"An empty answer came {took_seconds:.1f} s into a long poll of {call.wait_seconds} s."
-                return self._failed(call, "empty_early", detail, now)
-        return Received(
-            call.queue.name,
-            messages,
-            released,
-            call.sent_at,
-            now,
-            call.visibility_timeout_seconds,
-            call.allowed_seconds,
-        )
-
-    def _batch_answered(self, call: Call, body: bytes, now: float) -> Answer:
-        made = Deleted if call.operation == "delete" else ChangedVisibility
-        confirmed_ids, refused = parse_batch(body)
-        # Nearly always all are confirmed: then there is nothing to tell apart.
-        if not refused and confirmed_ids.issuperset(BATCH_IDS[: len(call.deletions)]):
-            return made(call.queue.name, call.deletions, (), call.sent_at, now)
-        asked = list(zip(BATCH_IDS, call.deletions, strict=False))
-        confirmed = [deletion for batch_id, deletion in asked if batch_id in confirmed_ids]
-        failed = [
-            (deletion, refused.get(batch_id, "unconfirmed"))
-            for batch_id, deletion in asked
-            if batch_id not in confirmed_ids
-        ]
-        return made(call.queue.name, confirmed, failed, call.sent_at, now)
-
-    def _refused(self, call: Call, status: int, body: bytes, now: float) -> Failed:
-        if status // 100 == 3:  # noqa: PLR2004 - the class of the statuses that are redirects
-            return self._failed(
-                call, "redirect", f"The endpoint answered {status}, a redirect, as SQS never does.", now
-            )
-        codes, message = codes_and_message(body, call.headers)
-        reason = reason_of_error(status, codes, message)
-        if reason == "clock_skew":
-            self._learn_clock_offset(header(call.headers, "date"))
-        said = f"The endpoint answered {status} {codes[0] if codes else 'without an error code'}"
-        # What is said of a refused delete may repeat its receipt handle.
-        tellable = message and (call.operation == "receive" or reason in {"access_denied", "kms"})
-        return self._failed(call, reason, f"{said}: {message}" if tellable else f"{said}.", now)
-
     def _learn_clock_offset(self, date: str) -> None:
         try:
             self._clock_offset_seconds = parsedate_to_datetime(date).timestamp() - self._wall()
         except (ValueError, OverflowError):
             return
-
-    def _failed(self, call: Call, reason: str, detail: str, now: float) -> Failed:
-        if call.attempt is not None and reason in {"connection", "server", "timeout"}:
-            call.queue.unanswered_attempts.append(call.attempt)
-        credentials, proxy_url = call.target.credentials, call.target.proxy_url
-        secrets = (credentials.secret_key, credentials.token, urlsplit(proxy_url or "").password)
-        if any(secret and secret in detail for secret in secrets):
-            detail = "What was said holds a secret."
-        return Failed(call.queue.name, call.operation, reason, one_line(detail), call.deletions, call.sent_at, now)
 
     def _drop(self, call: Call) -> None:
         self._no_longer_in_flight(call)
@@ -320,7 +240,7 @@ class Client:
         for call in late:
             self._drop(call)
             detail = f"No whole answer came within {call.allowed_seconds:g} s."
-            answers.append(self._failed(call, "timeout", detail, now))
+            answers.append(failed(call, "timeout", detail, now))
         in_flight = self._transfers.in_flight.values()
         self._next_deadline = min((call.deadline for call in in_flight), default=math.inf)
         return answers

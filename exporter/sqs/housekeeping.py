@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from functools import partial
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from exporter.sqs.aws import reason_of
+from exporter.sqs import QueueState
+from exporter.sqs.failures import reason_of
 from exporter.sqs.lookups import Look, QueueLookup
 from exporter.sqs.names import by_name, is_prefix, region_of
+from exporter.sqs.news import QueueNews
 from exporter.sqs.prefixes import LIST_SECONDS, Prefixes
 from exporter.sqs.schedule import Schedule
 
@@ -22,36 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from exporter.errors import QueueUnavailableError
-    from exporter.sqs import Credentials, QueueAttributes, QueueDepth, Target
+    from exporter.sqs import Credentials, QueueAttributes
     from exporter.sqs.aws import Connection
 
 CREDENTIALS_SECONDS = 5.0
 """How often credentials are looked at; botocore asks AWS for new ones only when they are about to expire."""
 STALE_INTERVALS = 3
-
-log = logging.getLogger("exporter")
-
-
-@dataclass(frozen=True, slots=True)
-class QueueState:
-    """What is known of one queue."""
-
-    name: str
-    target: Target | None = None
-    """How to reach it; None until it is found."""
-    attributes: QueueAttributes | None = None
-    """None until it is found. The same object for as long as nothing changed."""
-    depth: QueueDepth | None = None
-    """How many messages wait; None where SQS does not say, or has not said for three intervals."""
-    problem: QueueUnavailableError | None = None
-    """Why SQS can't be asked about it now: a sentence with the way out."""
-    gone: bool = False
-    """Not to be received from any more: it was deleted, or a prefix found it and it became a dead-letter queue.
-
-    A named queue that is gone has a `problem` too. It is False again when the queue is back.
-    """
-    named: bool = True
-    """Whether the settings name it; False: a prefix found it."""
 
 
 class Housekeeping:
@@ -74,7 +51,7 @@ class Housekeeping:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self._interval_seconds = interval_seconds
-        self._advice = advice
+        self._news = QueueNews(advice)
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -84,7 +61,6 @@ class Housekeeping:
         self._lookups: dict[str, QueueLookup] = {}
         self._queues: Mapping[str, QueueState] = MappingProxyType({})
         self._depth_read_at: dict[str, float] = {}
-        self._told: set[tuple[str, str]] = set()
         self._woken: set[str] = set()
         self._schedule = Schedule(monotonic)
         self._prefixes = Prefixes(
@@ -198,15 +174,10 @@ class Housekeeping:
         before = self._queues[name]
         attributes = look.attributes
         if attributes is None:
-            self._tell_once(
-                name,
-                "attributes",
-                f'The attributes of queue "{name}" may not be read: grant sqs:GetQueueAttributes, or '
-                f"its depth stays unknown and a visibility timeout of 30 s and a retention of 14 days are assumed",
-            )
+            self._news.attributes_denied(name)
             attributes = before.attributes or self._lookups[name].assumed_attributes(look.target)
         else:
-            self._told.discard((name, "attributes"))
+            self._news.attributes_read(name)
         self._follow_dead_letters(name, attributes)
         depth = look.depth
         if depth is not None:
@@ -230,33 +201,9 @@ class Housekeeping:
                 gone=False,
             )
         )
-        self._tell_what_changed(before, attributes)
+        self._news.found(before, attributes)
         if attributes.dead_letter_queue_arn is not None:
             self._prefixes.redrive_policy_read(attributes.dead_letter_queue_arn.rpartition(":")[2])
-
-    def _tell_what_changed(self, before: QueueState, attributes: QueueAttributes) -> None:
-        known = before.attributes
-        if attributes is not known:
-            log.info(
-                "queue found",
-                extra={
-                    "queue": before.name,
-                    "arn": attributes.arn,
-                    "visibility_timeout_seconds": attributes.visibility_timeout_seconds,
-                    "retention_seconds": attributes.retention_seconds,
-                    "dead_letter_queue": attributes.dead_letter_queue_arn,
-                },
-            )
-            for sentence in self._advice(attributes):
-                self._tell_once(before.name, sentence, sentence)
-            created = known.created_seconds if known is not None else None
-            if created is not None and attributes.created_seconds not in {None, created}:
-                log.warning(
-                    "queue was deleted and made again: what it held is lost, and its ARN is the same",
-                    extra={"queue": before.name, "arn": attributes.arn},
-                )
-        if known is not None and (before.problem is not None or before.gone):
-            log.info("queue can be asked again", extra={"queue": before.name})
 
     def _look_failed(self, name: str, error: Exception) -> None:
         before = self._queues[name]
@@ -267,11 +214,10 @@ class Housekeeping:
             # Deleted on purpose, for all that is known: it is not looked for until a prefix finds it again.
             self._leave(name)
             self._prefixes.queue_gone(name)
-            log.warning("queue is gone", extra={"queue": name, "error": str(problem)})
+            self._news.gone(name, problem)
             return
         self._publish(replace(before, problem=problem, gone=gone, depth=None if gone else before.depth))
-        if before.problem is None or before.problem.reason != problem.reason:
-            log.warning("waiting for the queue", extra={"queue": name, "reason": problem.reason, "error": str(problem)})
+        self._news.failed(before, problem)
 
     def _drop_stale_depths(self) -> None:
         oldest = self._monotonic() - STALE_INTERVALS * self._interval_seconds
@@ -299,17 +245,12 @@ class Housekeeping:
             )
 
     def _dead_letters_read(self, name: str, arn: str, visible: int | None) -> None:
-        self._told.discard((name, "dead letters"))
+        self._news.dead_letters_read(name)
         self._publish_dead_letters(name, arn, visible)
 
     def _dead_letters_failed(self, name: str, arn: str, error: Exception) -> None:
         self._publish_dead_letters(name, arn, None)
-        self._tell_once(
-            name,
-            "dead letters",
-            f'The depth of dead-letter queue "{_name_in(arn)}" is left out ({reason_of(error)}): grant '
-            f"sqs:GetQueueUrl and sqs:GetQueueAttributes on it to see it",
-        )
+        self._news.dead_letters_failed(name, _name_in(arn), reason_of(error))
 
     def _publish_dead_letters(self, name: str, arn: str, visible: int | None) -> None:
         state = self._queues[name]
@@ -330,11 +271,6 @@ class Housekeeping:
 
     def _publish(self, state: QueueState) -> None:
         self._queues = MappingProxyType({**self._queues, state.name: state})
-
-    def _tell_once(self, name: str, subject: str, sentence: str) -> None:
-        if (name, subject) not in self._told:
-            self._told.add((name, subject))
-            log.warning(sentence, extra={"queue": name})
 
     def _count(self, queue: str, operation: str) -> None:
         with self._lock:

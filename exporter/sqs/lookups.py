@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from botocore.exceptions import ClientError
 
 from exporter.sqs import QueueAttributes, QueueDepth
-from exporter.sqs.aws import reason_of
+from exporter.sqs.failures import reason_of
 from exporter.sqs.names import account_of, queue_name_of
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.errors import QueueUnavailableError, shown
-from exporter.sqs.aws import reason_of
+from exporter.sqs.failures import reason_of
 from exporter.sqs.lookups import QueueLookup, list_queues
 from exporter.sqs.names import account_of, region_of
 

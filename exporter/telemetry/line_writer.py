@@ -35,7 +35,7 @@ class LineWriter:
         self.stream = stream
         self._descriptor = _descriptor_of(stream)
         # Not `queue.Queue`, whose lock a signal handler could find taken by the code that it interrupts.
-        self._lines: SimpleQueue[str | threading.Event] = SimpleQueue()
+        self._lines: SimpleQueue[str | threading.Event | None] = SimpleQueue()
         self._writing_since: float | None = None
         self.dropped = 0
         """How many lines were not written: too many waited, or the stream was closed."""
@@ -64,9 +64,12 @@ class LineWriter:
         since = self._writing_since
         return 0.0 if since is None else time.monotonic() - since
 
+    def close(self) -> None:
+        """Let the thread end once all that was put is written; nothing may be put afterwards."""
+        self._lines.put(None)
+
     def _run(self) -> None:
-        while True:
-            line = self._lines.get()
+        while (line := self._lines.get()) is not None:
             if isinstance(line, threading.Event):
                 line.set()
                 continue

@@ -45,15 +45,19 @@ def configure(level: Level, log_format: Format, stream: TextIO | None = None) ->
     heard from WARNING on, whatever it is: botocore's DEBUG shows requests with their signatures and answers with their
     messages.
     """
+    global _writer
     flush()
     stream = stream or sys.stderr
-    handler = LineHandler(_start_writer(stream))
+    before, _writer = _writer, LineWriter(stream)
+    handler = LineHandler(_writer)
     if log_format == "auto":
         log_format = "text" if stream is not None and stream.isatty() else "logfmt"
     handler.setFormatter(_FORMATTERS[log_format]())
     own_level = logging.getLevelNamesMapping()[level.upper()]
     root = logging.getLogger()
     root.handlers = [handler]
+    if before is not None:
+        before.close()
     root.setLevel(max(own_level, logging.WARNING))
     logging.getLogger("exporter").setLevel(own_level)
     logging.captureWarnings(capture=True)
@@ -64,9 +68,11 @@ def configure(level: Level, log_format: Format, stream: TextIO | None = None) ->
 def say(sentence: str) -> None:
     """Write a plain sentence to stderr, after all lines before it; waits for its reader `FLUSH_SECONDS` at most."""
     flush()
-    writer = _writer if _writer is not None and _writer.stream is sys.stderr else _start_writer(sys.stderr)
+    writer = _writer if _writer is not None and _writer.stream is sys.stderr else LineWriter(sys.stderr)
     writer.put(f"{sentence}\n")
     writer.flush(FLUSH_SECONDS)
+    if writer is not _writer:
+        writer.close()
 
 
 def flush(timeout_seconds: float = FLUSH_SECONDS) -> bool:
@@ -85,12 +91,6 @@ def stuck(after_seconds: float = STUCK_SECONDS) -> str | None:
     if seconds <= after_seconds:
         return None
     return f"nobody has read stderr for {seconds:.0f} s: log lines are dropped, counting goes on"
-
-
-def _start_writer(stream: TextIO | None) -> LineWriter:
-    global _writer  # noqa: PLW0603 - the process has one stderr
-    _writer = LineWriter(stream)
-    return _writer
 
 
 class LineHandler(logging.Handler):

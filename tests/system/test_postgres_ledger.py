@@ -7,6 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import psycopg
+import pytest
 from postgres_replica import QUEUE, Replica, event, new_id, purchases
 
 from exporter.errors import LedgerError
@@ -22,21 +23,39 @@ if TYPE_CHECKING:
 TABLES = "sqs_event_exporter"
 
 
-def tables(postgres: PostgresServer, database_url: str, sql: str) -> list[tuple[Any, ...]]:
-    """Ask the test's database as its superuser; `$` stands for the schema."""
-    return postgres.execute(sql.replace("$", f"{TABLES}."), database=database_url.rpartition("/")[2])
+class Tables:
+    """The ledger's tables, as the database's superuser sees and changes them."""
+
+    def __init__(self, postgres: PostgresServer, database_url: str) -> None:
+        self._postgres = postgres
+        self.database = database_url.rpartition("/")[2]
+
+    def ask(self, sql: str) -> list[tuple[Any, ...]]:
+        """Ask the test's database; `$` stands for the schema."""
+        return self._postgres.execute(sql.replace("$", f"{TABLES}."), database=self.database)
+
+    def let_the_clock_run(self, one: Replica, seconds: float) -> None:
+        """Let receives succeed for so long: the database has to believe that so much time has passed."""
+        self.ask(f"UPDATE $clocks SET registered_at = registered_at - interval '{seconds} s'")
+        one.ledger.advance("orders", seconds)
+        one.flush()
+        one.beat()
+        one.beat()
+        one.flush()
 
 
-def let_the_clock_run(
-    postgres: PostgresServer, database_url: str, one: Replica, seconds: float, queue: str = "orders"
-) -> None:
-    """Let receives succeed for so long: the database has to believe that so much time has passed."""
-    tables(postgres, database_url, f"UPDATE $clocks SET registered_at = registered_at - interval '{seconds} s'")
-    one.ledger.advance(queue, seconds)
-    one.flush()
-    one.beat()
-    one.beat()
-    one.flush()
+@pytest.fixture
+def tables(postgres: PostgresServer, database_url: str) -> Tables:
+    """Show the tables of the test's ledger."""
+    return Tables(postgres, database_url)
+
+
+def settled_message(one: Replica) -> Delivery:
+    """Count a new message whose delete is confirmed."""
+    (message,) = purchases(1)
+    one.commit([message])
+    one.settle([message])
+    return message
 
 
 def test_outcomes_are_counted_exactly(open_replica: Callable[..., Replica]) -> None:
@@ -89,100 +108,82 @@ def test_a_rejected_message_does_not_use_up_an_event_id(open_replica: Callable[.
     assert one.commit([Delivery(new_id(), event(event_id=b"e" * 16))]) == [True]
 
 
-def test_settled_messages_are_forgotten_after_the_window(
-    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_settled_messages_are_forgotten_after_the_window(tables: Tables, open_replica: Callable[..., Replica]) -> None:
     """What is settled goes when the window is over on the queue's clock; unsettled ids stay until the retention."""
     one = open_replica(window_seconds=100)
     settled, unsettled = purchases(1)[0], purchases(1)[0]
     one.commit([settled, unsettled])
     one.settle([settled])
-    let_the_clock_run(postgres, database_url, one, 99)
+    tables.let_the_clock_run(one, 99)
     assert one.snapshot().messages == 2
-    let_the_clock_run(postgres, database_url, one, 2)
+    tables.let_the_clock_run(one, 2)
     snapshot = one.snapshot()
     assert (snapshot.messages, snapshot.unsettled_messages, snapshot.forgotten_early) == (1, 1, 0)
     assert one.commit([unsettled]) == [False]
-    let_the_clock_run(postgres, database_url, one, 86_401)
+    tables.let_the_clock_run(one, 86_401)
     assert one.snapshot().messages == 0
 
 
-def test_a_duplicate_is_remembered_anew(
-    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_a_duplicate_is_remembered_anew(tables: Tables, open_replica: Callable[..., Replica]) -> None:
     """A redelivered message that was settled is unsettled again, and its window begins once more."""
     one = open_replica(window_seconds=100)
-    (message,) = purchases(1)
-    one.commit([message])
-    one.settle([message])
-    let_the_clock_run(postgres, database_url, one, 90)
+    message = settled_message(one)
+    tables.let_the_clock_run(one, 90)
     assert one.commit([message]) == [False]
     assert one.snapshot().unsettled_messages == 1
     one.settle([message])
-    let_the_clock_run(postgres, database_url, one, 90)
+    tables.let_the_clock_run(one, 90)
     assert one.commit([message]) == [False]
 
 
-def test_an_event_id_outlives_its_messages(
-    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_an_event_id_outlives_its_messages(tables: Tables, open_replica: Callable[..., Replica]) -> None:
     """It is remembered until every message seen under it is settled, and for its window from then on."""
     one = open_replica(window_seconds=100, id_window_seconds=100)
     first, second, third = (Delivery(new_id(), event(event_id=b"e" * 16)) for _ in range(3))
     assert one.commit([first, second]) == [True, False]
     one.settle([first])
-    let_the_clock_run(postgres, database_url, one, 150)
+    tables.let_the_clock_run(one, 150)
     assert one.snapshot().messages == 2  # the unsettled message, and the event
     one.settle([second])
-    let_the_clock_run(postgres, database_url, one, 90)
+    tables.let_the_clock_run(one, 90)
     assert one.commit([third]) == [False]
     one.settle([third])
-    let_the_clock_run(postgres, database_url, one, 102)
+    tables.let_the_clock_run(one, 102)
     assert one.snapshot().messages == 0
     assert one.commit([Delivery(new_id(), event(event_id=b"e" * 16))]) == [True]
 
 
-def test_the_clock_is_not_faster_than_the_database(
-    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_the_clock_is_not_faster_than_the_database(tables: Tables, open_replica: Callable[..., Replica]) -> None:
     """A replica that claims an hour of receives within a second forgets nothing."""
     one = open_replica(window_seconds=100)
-    (message,) = purchases(1)
-    one.commit([message])
-    one.settle([message])
+    message = settled_message(one)
     one.ledger.advance("orders", 3_600)
     one.flush()
-    assert tables(postgres, database_url, "SELECT max(clock_seconds) < 60 FROM $clocks") == [(True,)]
+    assert tables.ask("SELECT max(clock_seconds) < 60 FROM $clocks") == [(True,)]
     assert one.commit([message]) == [False]
 
 
-def test_the_clock_goes_on_with_another_replica(
-    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_the_clock_goes_on_with_another_replica(tables: Tables, open_replica: Callable[..., Replica]) -> None:
     """A replica that registers later starts at the queue's clock; what it records is as new as anybody's."""
     one = open_replica(window_seconds=100)
-    let_the_clock_run(postgres, database_url, one, 500)
+    tables.let_the_clock_run(one, 500)
     late = open_replica(window_seconds=100)
-    (message,) = purchases(1)
-    late.commit([message])
-    late.settle([message])
-    let_the_clock_run(postgres, database_url, one, 50)
+    message = settled_message(late)
+    tables.let_the_clock_run(one, 50)
     assert one.commit([message]) == [False]
 
 
-def test_a_full_memory_forgets_the_oldest_settled_ids(
-    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
-) -> None:
+def test_a_full_memory_forgets_the_oldest_settled_ids(tables: Tables, open_replica: Callable[..., Replica]) -> None:
     """Beyond --ledger.max-ids settled ids go early and are counted; unsettled and young ones stay and slow receives."""
     one = open_replica(window_seconds=10_000, max_ids=400)
     old = purchases(390)
     one.commit(old)
-    let_the_clock_run(postgres, database_url, one, 70)
+    tables.let_the_clock_run(one, 70)
     assert one.ledger.capacity("orders") == 10
     assert "raise --ledger.max-ids" in (one.ledger.limited("orders") or "")
     one.settle(old[:200])
     assert one.snapshot().messages == 390  # as young as their last delivery allows
-    let_the_clock_run(postgres, database_url, one, 1)
+    tables.let_the_clock_run(one, 1)
     snapshot = one.snapshot()
     assert (snapshot.messages, snapshot.forgotten_early) == (300, 90)
     assert one.ledger.capacity("orders") == 100
@@ -271,20 +272,18 @@ def test_what_was_settled_and_comes_again_is_unsettled(open_replica: Callable[..
 
 
 def test_a_message_that_comes_again_while_it_is_due_is_not_forgotten(
-    postgres: PostgresServer, database_url: str, open_replica: Callable[..., Replica]
+    postgres: PostgresServer, tables: Tables, open_replica: Callable[..., Replica]
 ) -> None:
     """What another transaction is changing is left alone, and looked at again once it is changed."""
     one = open_replica(window_seconds=100)
-    (message,) = purchases(1)
-    one.commit([message])
-    one.settle([message])
-    tables(postgres, database_url, "UPDATE $clocks SET registered_at = registered_at - interval '1000 s'")
-    with psycopg.connect(postgres.url(role="postgres", database=database_url.rpartition("/")[2])) as other:
+    message = settled_message(one)
+    tables.ask("UPDATE $clocks SET registered_at = registered_at - interval '1000 s'")
+    with psycopg.connect(postgres.url(role="postgres", database=tables.database)) as other:
         other.execute(f"UPDATE {TABLES}.message_ids SET last_seen = 200, state = 2")
         one.ledger.advance("orders", 200)
         one.flush()
         one.beat()
-        assert tables(postgres, database_url, "SELECT count(*) FROM $message_ids") == [(1,)]
+        assert tables.ask("SELECT count(*) FROM $message_ids") == [(1,)]
         other.commit()
     one.beat()
     assert one.commit([message]) == [False]

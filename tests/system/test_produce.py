@@ -22,7 +22,8 @@ from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 from exporter.errors import InvalidEvent, QueueUnavailableError
 from exporter.events.event import NANO, EventMapping, EventParser
 from exporter.events.event import REASONS as EVENT_REASONS
-from exporter.producer.produce import Account, produce
+from exporter.producer.account import Account
+from exporter.producer.produce import produce
 from exporter.producer.sample import OLD_SECONDS, REASONS, messages
 from exporter.sqs.aws import Connection, connect
 

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING
 from prometheus_client import CollectorRegistry
 
 from exporter.consumer.loop import Consumer
-from exporter.consumer.queue import QueueOptions
+from exporter.consumer.options import QueueOptions
 from exporter.consumer.recorder import Recorder
 from exporter.events.event import EventMapping, EventParser
 from exporter.ledger import Completed
 from exporter.ledger.message_ids import remembered_ids
-from exporter.sqs import Credentials, QueueAttributes, QueueDepth, Target
+from exporter.sqs import Credentials, QueueAttributes, QueueDepth, QueueState, Target
 from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Message, Received
-from exporter.sqs.housekeeping import QueueState
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics.health import Health
 from exporter.telemetry.readiness import Readiness
@@ -24,7 +23,7 @@ from exporter.telemetry.readiness import Readiness
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from exporter.consumer.queue import OnInvalid
+    from exporter.consumer.options import OnInvalid
     from exporter.errors import LedgerError
     from exporter.ledger import Batch, QueueIdentity, Snapshot
     from exporter.sqs.answers import Answer, Deletion

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from one_queue import ARN, QUEUE, OneQueue
+from one_queue import ARN, QUEUE, WINDOW_SECONDS, OneQueue, Opened
 
 from exporter.errors import LedgerError
 from exporter.events.event import Event
@@ -18,54 +18,6 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-WINDOW_SECONDS = 3_600
-
-
-class Clock:
-    """Unix time and the monotonic clock, moved by hand."""
-
-    def __init__(self) -> None:
-        self.wall = 1_700_000_000.0
-        self.monotonic = 50.0
-
-
-class Opened:
-    """A ledger that can be opened again and again in one place."""
-
-    def __init__(self, path: Path) -> None:
-        self.clock = Clock()
-        self._path = path
-        self._open: list[OneQueue] = []
-
-    def __call__(
-        self,
-        *,
-        queue: QueueIdentity = QUEUE,
-        bound: bool = True,
-        **settings: Any,  # noqa: ANN401 - the ledger's settings
-    ) -> OneQueue:
-        """Open the ledger, tied to its queue unless it is told otherwise."""
-        self.close()
-        defaults: dict[str, Any] = {"queues": (queue.name,), "window_seconds": WINDOW_SECONDS}
-        ledger = OneQueue(
-            SqliteLedger(
-                str(self._path),
-                **defaults | settings,
-                wall_clock=lambda: self.clock.wall,
-                monotonic=lambda: self.clock.monotonic,
-            ),
-            queue.name,
-        )
-        self._open.append(ledger)
-        if bound:
-            ledger.bind(queue)
-        return ledger
-
-    def close(self) -> None:
-        """Close what is open."""
-        while self._open:
-            self._open.pop().close()
 
 
 @pytest.fixture

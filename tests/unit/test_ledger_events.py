@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from one_queue import ARN, OneQueue, commit
+from one_queue import ARN, WINDOW_SECONDS, OneQueue, Opened, commit
 
 from exporter.errors import LedgerError
 from exporter.events.event import Event
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
 QUEUE = QueueIdentity("orders", ARN, 30, 86_400, event_ids=True)
 WITHOUT_IDS = QueueIdentity("orders", ARN, 30, 86_400)
-WINDOW_SECONDS = 3_600
 numbers = count(1)
 
 
@@ -33,31 +32,10 @@ def message(event_id: str | None = None, *labels: str, name: str = "purchase", n
     return Delivery(next(numbers).to_bytes(16, "big"), Event((name, *labels), nano, 5.0, own))
 
 
-class Opened:
-    """A ledger that can be opened again and again in one place."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._open: list[OneQueue] = []
-
-    def __call__(self, queue: QueueIdentity = QUEUE, **settings: Any) -> OneQueue:  # noqa: ANN401 - the ledger's
-        """Open the ledger, and tie it to the queue."""
-        self.close()
-        ledger = OneQueue(SqliteLedger(str(self.path), **{"window_seconds": WINDOW_SECONDS} | settings))
-        self._open.append(ledger)
-        ledger.bind(queue)
-        return ledger
-
-    def close(self) -> None:
-        """Close what is open."""
-        while self._open:
-            self._open.pop().close()
-
-
 @pytest.fixture
 def open_ledger(tmp_path: Path) -> Iterator[Opened]:
     """Open the ledger of the test, closing the one before."""
-    opened = Opened(tmp_path / "ledger.db")
+    opened = Opened(tmp_path / "ledger.db", QUEUE)
     yield opened
     opened.close()
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import re
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,25 @@ def without_time(line: str) -> str:
     assert time.startswith("time=20")
     assert time.endswith("Z")
     return rest
+
+
+def log_threads() -> set[threading.Thread]:
+    """Return the threads that write log lines."""
+    return {thread for thread in threading.enumerate() if thread.name == "log"}
+
+
+def test_configuring_anew_leaves_no_thread_behind() -> None:
+    """The writer before ends once its lines are written; so does one that only said a sentence elsewhere."""
+    of_others = log_threads()
+    before = written("info", "logfmt")
+    log.info("the last line")
+    logs.say("a sentence for stderr, which is another stream")
+    written("info", "logfmt")
+    deadline = time.monotonic() + 30.0
+    while len(log_threads() - of_others) > 1:
+        assert time.monotonic() < deadline, "threads were left behind"
+        time.sleep(0.01)
+    assert before.getvalue().endswith('msg="the last line"\n')
 
 
 def test_logfmt_quotes_only_what_needs_it() -> None:

@@ -7,7 +7,7 @@ import threading
 import pytest
 from botocore.exceptions import HTTPClientError, NoCredentialsError
 
-from exporter.sqs.aws import reason_of
+from exporter.sqs.failures import reason_of
 from exporter.sqs.timeout import MAX_CALLS, TimeLimitedCalls
 
 PATIENCE_SECONDS = 10.0

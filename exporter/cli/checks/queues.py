@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from exporter.cli.advice import advice
 from exporter.cli.checks.finding import Finding, error, warning
 from exporter.errors import ExporterError
-from exporter.sqs.aws import reason_of
+from exporter.sqs.failures import reason_of
 from exporter.sqs.lookups import QueueLookup, list_queues
 from exporter.sqs.names import by_name, is_prefix
 

@@ -1,4 +1,4 @@
-"""Reads a ledger's file when it is opened: the ledger's own row and its queues."""
+"""A ledger's file while it is open: its own row and its queues as they were read, its commits and its mark."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from exporter.ledger import failpoint
 from exporter.ledger.intake import IntakeLimit
 from exporter.ledger.sqlite import event_memory, memory
 from exporter.ledger.sqlite.database import Database
+from exporter.ledger.sqlite.mark import Mark
 from exporter.ledger.sqlite.queue import Queue
 from exporter.ledger.sqlite.queue_row import Identity, QueueRow, new_queue, read_identity, read_queues
-from exporter.ledger.sqlite.schema import failures_of
+from exporter.ledger.sqlite.schema import failure, failures_of
 from exporter.ledger.sqlite.state import State
 from exporter.ledger.sqlite.total_rows import read_rows
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from exporter.ledger import Batch
     from exporter.ledger.series import Caps
+    from exporter.ledger.sqlite.attempt import Attempt
     from exporter.ledger.sqlite.event_memory import EventRow
     from exporter.ledger.sqlite.memory import Row
     from exporter.ledger.sqlite.state import Change
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
 class LedgerFile:
     """An open ledger, and what it holds as of its last commit."""
 
+    path: str
     database: Database
     identity: Identity
     caps: Caps
@@ -38,11 +42,38 @@ class LedgerFile:
     last_seq: int = 0
     """The sequence number of the last commit of any queue."""
     queues: dict[str, Queue] = field(default_factory=dict)
+    _mark: Mark | None = None
 
-    def add_queue(self, name: str) -> Queue:
-        """Begin a queue: it has a row from its first commit on."""
+    def open_mark(self) -> Mark:
+        """Open the mark beside it; from now on each commit moves it."""
+        self._mark = Mark(self.path, self.identity.instance_id)
+        return self._mark
+
+    def queue(self, name: str) -> Queue:
+        """Return a queue; a new one has a row from its first commit on."""
+        if name in self.queues:
+            return self.queues[name]
         ids = [queue.state.queue.id for queue in self.queues.values()]
         return self._add(new_queue(max(ids, default=0) + 1, name))
+
+    def begin(self, names: Iterable[str]) -> dict[str, Change]:
+        """Return what shows these queues, and the series that are to be shown from the start, at 0."""
+        changes = {name: self.queue(name).begin(self.caps.shown_keys(), None) for name in names}
+        return {name: change for name, change in changes.items() if change}
+
+    def changes_of(self, batch: Batch, wall: float) -> tuple[dict[str, Change], dict[str, Sequence[bool]]]:
+        """Return what the commit of a batch is to write, and which of its deliveries are new, both by queue.
+
+        That is also what waits in other queues.
+        """
+        changes: dict[str, Change] = {}
+        fresh: dict[str, Sequence[bool]] = {}
+        for name, of_queue in batch.items():
+            changes[name], fresh[name] = self.queues[name].change(of_queue)
+        for name, queue in self.queues.items():
+            if name not in changes and (queue.waits() if batch else queue.waits_for_a_flush(wall)):
+                changes[name], _ = queue.change(None)
+        return changes, fresh
 
     def commit(self, changes: Mapping[str, Change], wall: float) -> int:
         """Commit what is to be written, by queue, and take it in; returns about how many pages that were.
@@ -55,16 +86,36 @@ class LedgerFile:
                 queue = self.queues[name]
                 written.append(queue.state.write(connection, change, seq, queue.now(wall), queue.limits))
         self.last_seq += len(changes)
+        pages = 0
         for name, of_queue in zip(changes, written, strict=True):
             queue = self.queues[name]
             queue.state.take(of_queue)
             queue.written()
-        return sum(of_queue.pages for of_queue in written)
+            pages += of_queue.pages
+        if self._mark is not None:
+            self._mark.move(self.last_seq)
+        return pages
 
-    def is_behind(self, queues: Mapping[str, Queue]) -> bool:
-        """Whether it lacks commits that were made of these queues."""
+    def go_on_from(self, instance_id: str, queues: Mapping[str, Queue], attempt: Attempt | None) -> None:
+        """Take over what only memory holds of a file that failed and was opened again.
+
+        `attempt` is the commit that failed, if one did. Raises LedgerError where it is another file, or an older copy.
+        """
         seqs = {name: queue.state.queue.seq for name, queue in self.queues.items()}
-        return any(seqs.get(name, 0) < queue.state.queue.seq for name, queue in queues.items())
+        is_behind = any(seqs.get(name, 0) < queue.state.queue.seq for name, queue in queues.items())
+        if self.identity.instance_id != instance_id or is_behind:
+            self.close()
+            raise failure(self.path, "io_error", "it is not the file that it was")
+        if attempt is not None:
+            attempt.account(queues, self.last_seq)
+        for name, before in queues.items():
+            self.queue(name).go_on_from(before)
+
+    def close(self) -> None:
+        """Close the file and its mark."""
+        if self._mark is not None:
+            self._mark.close()
+        self.database.close()
 
     def read(self, connection: sqlite3.Connection) -> None:
         """Read all rows. Raises ValueError, TypeError or struct.error where they are not what was written."""
@@ -99,7 +150,7 @@ def open_file(  # noqa: PLR0913, PLR0917 - what a ledger is opened with
     try:
         failpoint.reach("at_open")
         with failures_of(path):
-            file = LedgerFile(database, read_identity(database.connection), caps, max_ids, monotonic)
+            file = LedgerFile(path, database, read_identity(database.connection), caps, max_ids, monotonic)
             file.read(database.connection)
     except BaseException:
         database.close()

@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections import Counter
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from exporter.errors import LedgerError
 from exporter.ledger import Completed, QueueIdentity, Snapshot
 from exporter.ledger.series import Caps
+from exporter.ledger.sqlite.attempt import Attempt
 from exporter.ledger.sqlite.copy import Backup
 from exporter.ledger.sqlite.create import create, exists
 from exporter.ledger.sqlite.file import LedgerFile, open_file
-from exporter.ledger.sqlite.mark import Mark
 from exporter.ledger.sqlite.schema import failure, failures_of
 
 if TYPE_CHECKING:
@@ -28,15 +26,6 @@ if TYPE_CHECKING:
     from exporter.ledger import Batch
     from exporter.ledger.sqlite.queue import Queue
     from exporter.ledger.sqlite.state import Change
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """A commit whose outcome is unknown until `reopen`."""
-
-    seq: int
-    changes: Mapping[str, Change]
-    """What it was to write, by queue."""
 
 
 class SqliteLedger:
@@ -82,24 +71,21 @@ class SqliteLedger:
         self._monotonic = monotonic
         self._lock_timeout_seconds = lock_timeout_seconds
 
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._completed: Completed | None = None
         self._wanted: dict[str, QueueIdentity] = {}
         self._refused: dict[str, LedgerError] = {}
         self.is_new = False
         """Whether the file was made by this object."""
+        # What the contract has as properties:
         self.name = ""
-        """See `Ledger.name`."""
         self.problem: LedgerError | None = None
-        """See `Ledger.problem`."""
         self.commit_started_at: float | None = None
-        """See `Ledger.commit_started_at`: a commit ends within `submit`, so it is another thread that sees one."""
+        """A commit ends within `submit`, so it is another thread that sees one."""
         self.snapshots: Mapping[str, Snapshot] = MappingProxyType({})
-        """See `Ledger.snapshots`."""
         self._closed = False
         self._backup: Backup | None = None
         self._file: LedgerFile | None = None
-        self._mark: Mark | None = None
         self._instance_id: str | None = None
         self._queues: dict[str, Queue] = {}
         try:
@@ -116,12 +102,10 @@ class SqliteLedger:
         file = self._open()
         self._file, self._queues = file, file.queues
         instance_id, self.name, _ = file.identity
-        mark = self._mark = Mark(self._path, instance_id)
         try:
-            self._require_right_file(file, mark.committed)
-            mark.move(file.last_seq)
+            self._require_right_file(file)
             self.problem = None
-            self._begin(file)
+            self._commit(file, file.begin(self._names), float(self._wall_clock()))
         except BaseException:
             self._disconnect()
             self._attempt, self._queues = None, {}
@@ -218,40 +202,31 @@ class SqliteLedger:
                 uncounted["ledger_unavailable"] += len(of_queue.deliveries)
             raise self._problem_again()
         wall = float(self._wall_clock())
-        changes: dict[str, Change] = {}
-        fresh: dict[str, Sequence[bool]] = {}
-        for name, of_queue in batch.items():
-            changes[name], fresh[name] = self._queues[name].change(of_queue)
-        for name, queue in self._queues.items():
-            if name not in changes and (queue.waits() if batch else queue.waits_for_a_flush(wall)):
-                changes[name], _ = queue.change(None)
+        changes, fresh = self._file.changes_of(batch, wall)
         self._commit(self._file, changes, wall)
         return fresh
 
     def _commit(self, file: LedgerFile, changes: Mapping[str, Change], wall: float) -> None:
         if not changes:
             return
-        self._attempt = _Attempt(file.last_seq + len(changes), changes)
+        self._attempt = Attempt(file.last_seq + len(changes), changes)
         try:
             pages = file.commit(changes, wall)
         except BaseException as error:
             self._failed(error)
             raise
         self._attempt = None
-        if self._mark is not None:
-            self._mark.move(file.last_seq)
         self.snapshots = self._all_snapshots()
         self.problem = file.database.checkpoint_after(pages)
 
     def _failed(self, error: BaseException) -> None:
         if self._attempt is not None:
-            for name in self._attempt.changes:
-                self._queues[name].uncounted = Counter()  # the attempt has them
+            self._attempt.failed(self._queues)
         self.problem = error if isinstance(error, LedgerError) else failure(self._path, "io_error", repr(error))
 
     def _take_up(self, file: LedgerFile, identity: QueueIdentity) -> None:
         name = identity.name
-        queue = self._queues.get(name) or file.add_queue(name)
+        queue = file.queue(name)
         arn = queue.state.queue.arn
         if arn not in {None, identity.arn}:
             detail = f"belongs to the queue {arn}, not to {identity.arn}"
@@ -265,12 +240,6 @@ class SqliteLedger:
             self._commit(file, {name: change}, float(self._wall_clock()))
         except LedgerError:
             return  # it is the problem, and after it the queue is taken up again
-
-    def _begin(self, file: LedgerFile) -> None:
-        """Show what is to be shown from the start."""
-        queues = {name: self._queues.get(name) or file.add_queue(name) for name in self._names}
-        changes = {name: queue.begin(self._caps.shown_keys(), None) for name, queue in queues.items()}
-        self._commit(file, {name: change for name, change in changes.items() if change}, float(self._wall_clock()))
 
     def _open(self) -> LedgerFile:
         return open_file(self._path, self._name, self._caps, self._max_ids, self._monotonic, self._lock_timeout_seconds)
@@ -287,20 +256,15 @@ class SqliteLedger:
             if not exists(self._path):
                 raise failure(self._path, "io_error", "it is gone")
         file = self._open()
-        if file.identity.instance_id != self._instance_id or file.is_behind(self._queues):
-            file.database.close()
-            raise failure(self._path, "io_error", "it is not the file that it was")
-        self._account_for_attempt(file)
-        for name, before in self._queues.items():
-            (file.queues.get(name) or file.add_queue(name)).go_on_from(before)
+        file.go_on_from(self._instance_id, self._queues, self._attempt)
+        self._attempt = None
         self._file, self._queues, self.problem = file, file.queues, None
-        self._mark = Mark(self._path, self._instance_id)
-        self._mark.move(file.last_seq)
+        file.open_mark().move(file.last_seq)
         try:
             with file.database.transaction() as connection:
                 # To be read is not enough: without a commit that succeeds, messages would be taken to be released.
                 connection.execute("UPDATE ledger SET checksum = checksum")
-            self._begin(file)
+            self._commit(file, file.begin(self._names), float(self._wall_clock()))
         except LedgerError as error:
             self._failed(error)
             raise
@@ -312,32 +276,19 @@ class SqliteLedger:
             if self._file is not None and self.problem is None:
                 self._take_up(self._file, identity)
 
-    def _account_for_attempt(self, file: LedgerFile) -> None:
-        attempt, self._attempt = self._attempt, None
-        if attempt is None:
-            return
-        for name, change in attempt.changes.items():
-            queue = self._queues[name]
-            if attempt.seq <= file.last_seq:
-                queue.written_after_all(change)
-                continue
-            queue.uncounted.update(change.released)
-            if change.received:
-                queue.uncounted["commit_failed"] += change.received
-
-    def _require_right_file(self, file: LedgerFile, committed: int) -> None:
+    def _require_right_file(self, file: LedgerFile) -> None:
         if self._name not in {None, self.name}:
             raise failure(self._path, "other_name", f"is named {self.name}, not {self._name}")
-        if file.last_seq < committed:
-            raise failure(self._path, "lost_commits", f"it holds {file.last_seq} of at least {committed}")
+        mark = file.open_mark()
+        if file.last_seq < mark.committed:
+            raise failure(self._path, "lost_commits", f"it holds {file.last_seq} of at least {mark.committed}")
+        mark.move(file.last_seq)
 
     def _disconnect(self) -> None:
-        if self._mark is not None:
-            self._mark.close()
         if self._backup is not None:
             self._backup.stop()
         if self._file is not None:
-            self._file.database.close()
+            self._file.close()
             self._file = None
             self.problem = self.problem or failure(self._path, "unreadable", "it is closed")
 

@@ -16,7 +16,7 @@ from exporter.ledger.sqlite.copy import copy_to
 from exporter.ledger.sqlite.create import exists, name_of, new_instance_id
 from exporter.ledger.sqlite.database import in_use
 from exporter.ledger.sqlite.file import LedgerFile, open_file
-from exporter.ledger.sqlite.mark import SUFFIX, Mark
+from exporter.ledger.sqlite.mark import SUFFIX
 from exporter.ledger.sqlite.queue_row import Identity, write_identity
 from exporter.ledger.sqlite.schema import failure, failures_of
 
@@ -218,11 +218,9 @@ def _opened(path: str, shown_path: str, label_names: Sequence[str]) -> Iterator[
     except LedgerError as error:
         raise LedgerError(error.reason, str(error).replace(path, shown_path)) from error
     try:
-        mark = Mark(path, file.identity.instance_id)
-        marked = mark.committed
-        mark.close()
+        marked = file.open_mark().committed
         if file.last_seq < marked:
             raise failure(shown_path, "lost_commits", f"it holds {file.last_seq} of at least {marked}")
         yield StoppedLedger(file, shown_path)
     finally:
-        file.database.close()
+        file.close()

@@ -72,7 +72,7 @@ def import_lines(path: str, lines: Iterable[str]) -> Identity:
         handle, draft = tempfile.mkstemp(prefix=f".{Path(path).name}.", suffix=".new", dir=Path(path).parent)
         try:
             identity = _Reader(draft).read(lines)
-            open_file(draft, None, Caps(0, 0, frozenset(), ()), 2**62, time.monotonic, 0.0).database.close()
+            open_file(draft, None, Caps(0, 0, frozenset(), ()), 2**62, time.monotonic, 0.0).close()
             os.fsync(handle)
             if not publish(draft, path):
                 raise failure(path, "unreadable", "there is a ledger already: import makes a new one")
