@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from hashlib import blake2b
-from itertools import chain
 from struct import Struct
 from typing import TYPE_CHECKING
 
@@ -12,10 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 ID_BYTES = 16
-_id = Struct(f"{ID_BYTES}s")
-_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_is_uuid = re.compile(_UUID).fullmatch
-_are_uuids = re.compile(f"{_UUID}(?:\n{_UUID})*").fullmatch
+_is_uuid = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}").fullmatch
+_UUID_CHARACTERS = 36
+_HYPHENS_AT = (8, 13, 18, 23)
 
 
 def remembered_ids(message_ids: Sequence[str]) -> Sequence[bytes]:
@@ -23,11 +21,9 @@ def remembered_ids(message_ids: Sequence[str]) -> Sequence[bytes]:
 
     Only the canonical lower-case form is taken for a UUID, so that no two ids become one.
     """
-    lines = "\n".join(message_ids)
-    if _are_uuids(lines):
-        ids = split(bytes.fromhex(lines.replace("-", "")))
-        if len(ids) == len(message_ids):
-            return ids
+    ids = _bytes_of_uuids(message_ids)
+    if ids is not None:
+        return split(ids)
     return [
         bytes.fromhex(message_id.replace("-", ""))
         if _is_uuid(message_id)
@@ -38,4 +34,26 @@ def remembered_ids(message_ids: Sequence[str]) -> Sequence[bytes]:
 
 def split(ids: bytes) -> tuple[bytes, ...]:
     """Cut concatenated ids apart; raises `struct.error` where the length is not a multiple of theirs."""
-    return tuple(chain.from_iterable(_id.iter_unpack(ids)))
+    return Struct(f"{ID_BYTES}s" * (len(ids) // ID_BYTES)).unpack(ids)
+
+
+def _bytes_of_uuids(message_ids: Sequence[str]) -> bytes | None:
+    """Return the bytes of all ids at once, None unless each is a UUID: a regular expression takes three times as long.
+
+    Where all hyphens and line breaks are where they belong, and nothing else but digits, no id is longer or shorter.
+    """
+    count = len(message_ids)
+    lines = "\n".join(message_ids)
+    digits = lines.replace("-", "").replace("\n", "")
+    try:
+        ids = bytes.fromhex(digits)
+    except ValueError:
+        return None
+    are_uuids = (
+        len(ids) == count * ID_BYTES
+        and len(lines) == count * (_UUID_CHARACTERS + 1) - 1
+        and lines[_UUID_CHARACTERS :: _UUID_CHARACTERS + 1] == "\n" * (count - 1)
+        and all(lines[at :: _UUID_CHARACTERS + 1] == "-" * count for at in _HYPHENS_AT)
+        and ids.hex() == digits  # `fromhex` also takes upper case and spaces
+    )
+    return ids if are_uuids else None
