@@ -93,10 +93,8 @@ class Queue:
     def settle(self, message_ids: Iterable[bytes]) -> None:
         """See `Ledger.settle`."""
         message_ids = list(message_ids)
-        # New lists: a commit whose outcome is unknown keeps those that it wrote.
-        self._settled = self._settled + self.state.memory.settle(message_ids)
-        if settled_links := self.state.events.settle(message_ids):
-            self._settled_links = self._settled_links + settled_links
+        self._settled += self.state.memory.settle(message_ids)
+        self._settled_links += self.state.events.settle(message_ids)
 
     def now(self, wall: float) -> Moment:
         """Return the time of a commit."""
@@ -140,7 +138,8 @@ class Queue:
             change.released = self.uncounted + Counter(batch.released)
         else:
             change.released = self.uncounted
-        change.settled, change.settled_links = self._settled, self._settled_links
+        # Copies: a commit whose outcome is unknown keeps what it wrote, and more is settled meanwhile.
+        change.settled, change.settled_links = tuple(self._settled), tuple(self._settled_links)
         return change, fresh
 
     def begin(self, keys: Iterable[Key], arn: str | None) -> Change | None:
