@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING
 
 from exporter.errors import InvalidEvent
@@ -13,7 +14,7 @@ from exporter.sqs.answers import Deletion
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from exporter.events.event import EventParser
+    from exporter.events.event import Event, EventParser
     from exporter.sqs.answers import Message, Received
 
 
@@ -21,43 +22,42 @@ if TYPE_CHECKING:
 class Parsed:
     """What answers brought: what to commit, and what is due once it is committed."""
 
-    received: Sequence[Received]
-    deliveries: list[Delivery] = field(default_factory=list)
-    deletions: list[Deletion] = field(default_factory=list)
-    left: list[Deletion] = field(default_factory=list)
+    deliveries: list[Delivery]
+    sent_at_seconds: list[float | None]
+    """Of each delivery: Unix time at which its message was sent, None where SQS did not say."""
+    deletions: list[Deletion]
+    left: list[Deletion]
     """Messages that are no events, left to the queue's redrive policy."""
-    invalid: list[tuple[Message, InvalidEvent]] = field(default_factory=list)
+    invalid: list[tuple[Message, InvalidEvent]]
     """Messages that are no events, and why; they are in `left` or in `deletions`, too."""
 
 
 def parse(received: Sequence[Received], parser: EventParser, wall_seconds: float, *, leave_invalid: bool) -> Parsed:
     """Read the messages of answers; `wall_seconds` is Unix time now."""
-    parsed = Parsed(received)
-    deliver, delete = parsed.deliveries.append, parsed.deletions.append
-    parse_body = parser.parse
+    messages: list[Message] = []
+    valid_until: list[float] = []
     for answer in received:
-        messages = answer.messages
-        valid_until = answer.sent_at + answer.visibility_timeout_seconds
-        message_ids = remembered_ids([message.message_id for message in messages])
-        for message, message_id in zip(messages, message_ids, strict=True):
-            deletion = Deletion(message_id, message.receipt_handle, valid_until)
-            try:
-                event = parse_body(
-                    message.body,
-                    sent_at_seconds=message.sent_at_seconds,
-                    now_seconds=wall_seconds,
-                    attributes=message.attributes,
-                )
-            except InvalidEvent as invalid:
-                parsed.invalid.append((message, invalid))
-                deliver(Delivery(message_id, invalid.reason))
-                if leave_invalid:
-                    parsed.left.append(deletion)
-                    continue
-            else:
-                deliver(Delivery(message_id, event))
-            delete(deletion)
-    return parsed
+        messages += answer.messages
+        valid_until += [answer.sent_at + answer.visibility_timeout_seconds] * len(answer.messages)
+    outcomes: list[Event | str] = []
+    invalid: list[tuple[Message, InvalidEvent]] = []
+    sent_at_seconds = [message.sent_at_seconds for message in messages]
+    parse_body = parser.parse
+    for message, sent_at in zip(messages, sent_at_seconds, strict=True):
+        try:
+            outcomes.append(parse_body(message.body, sent_at, wall_seconds, message.attributes))
+        except InvalidEvent as error:
+            outcomes.append(error.reason)
+            invalid.append((message, error))
+    message_ids = remembered_ids([message.message_id for message in messages])
+    handles = [message.receipt_handle for message in messages]
+    deletions = list(map(Deletion, message_ids, handles, valid_until))
+    left: list[Deletion] = []
+    if leave_invalid and invalid:
+        are_events = [not isinstance(outcome, str) for outcome in outcomes]
+        left = [deletion for deletion, is_event in zip(deletions, are_events, strict=True) if not is_event]
+        deletions = list(compress(deletions, are_events))
+    return Parsed(list(map(Delivery, message_ids, outcomes)), sent_at_seconds, deletions, left, invalid)
 
 
 def oldest_age_seconds(answer: Received, wall: Callable[[], float]) -> float:
@@ -71,13 +71,13 @@ def ages_seconds(parsed: Parsed, fresh: Sequence[bool], wall_seconds: float) -> 
 
     `fresh` says of each delivery whether it was new. Of an event without a timestamp only the message's age is known.
     """
-    outcomes = [delivery.outcome for delivery in parsed.deliveries]
-    sent_at = [message.sent_at_seconds for answer in parsed.received for message in answer.messages]
-    counted = [
-        (outcome.occurred_at_seconds, at)
-        for outcome, at, is_fresh in zip(outcomes, sent_at, fresh, strict=True)
-        if is_fresh and not isinstance(outcome, str)
-    ]
-    event_ages_seconds = [wall_seconds - at for at, _ in counted if at is not None]
-    message_ages_seconds = [wall_seconds - at for _, at in counted if at is not None]
+    event_ages_seconds: list[float] = []
+    message_ages_seconds: list[float] = []
+    for delivery, sent_at, is_fresh in zip(parsed.deliveries, parsed.sent_at_seconds, fresh, strict=True):
+        event = delivery.outcome
+        if is_fresh and not isinstance(event, str):
+            if event.occurred_at_seconds is not None:
+                event_ages_seconds.append(wall_seconds - event.occurred_at_seconds)
+            if sent_at is not None:
+                message_ages_seconds.append(wall_seconds - sent_at)
     return event_ages_seconds, message_ages_seconds

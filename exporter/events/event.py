@@ -102,7 +102,6 @@ class EventParser:
     def parse(
         self,
         body: bytes,
-        *,
         sent_at_seconds: float | None,
         now_seconds: float,
         attributes: Mapping[str, str] = _NO_ATTRIBUTES,
