@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import logging
 import os
-import resource
 import signal
 import sys
 import threading
@@ -16,7 +15,8 @@ from typing import TYPE_CHECKING
 from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
-from exporter.cli.opening import open_ledger
+from exporter.cli.descriptors import DescriptorLimit
+from exporter.cli.opening import open_ledger, say_if_new
 from exporter.cli.terminal import Counting
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
@@ -60,8 +60,6 @@ log = logging.getLogger("exporter")
 SWITCH_SECONDS = 0.001
 MAX_CONNECTIONS = 512
 """How many connections to SQS are kept alive when they are idle; each request in flight has one of its own."""
-OWN_DESCRIPTORS = 64
-"""What a run has open besides its calls and its clients: the ledger, its logs, housekeeping's connections."""
 
 
 def execute(invocation: Invocation) -> int:
@@ -79,7 +77,8 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # until there is a ledger to back up
     started_seconds = time.time()
-    _require_descriptors(settings)
+    descriptors = DescriptorLimit(settings.sqs.max_receives, lambda: len(housekeeping.queues))
+    descriptors.require(len(settings.queue))
     telemetry_wanted = open_telemetry.wanted(os.environ)
     connection = connection or connect(queues=settings.queue)
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
@@ -87,7 +86,11 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
     with ExitStack() as stopping:
         ledger = open_ledger(settings)
         stopping.callback(ledger.close)
-        housekeeping = Housekeeping(connection, settings.queue, advice=lambda attributes: advice(attributes, settings))
+        housekeeping = Housekeeping(
+            connection,
+            settings.queue,
+            advice=lambda attributes: (*advice(attributes, settings), *descriptors.shortage_once()),
+        )
         if not isinstance(ledger, SqliteLedger):
             housekeeping.repeat("PostgreSQL's address", ledger.target.resolve)
         registry = new_registry()
@@ -98,7 +101,7 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
         readiness = Readiness(
             commit_started_at=lambda: ledger.commit_started_at,
             prefix_problems=lambda: housekeeping.prefix_problems,
-            notes=lambda: _notes(housekeeping, summary),
+            notes=lambda: _notes(housekeeping, summary, descriptors),
         )
         client = Client(
             max_connections=MAX_CONNECTIONS,
@@ -186,22 +189,10 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
     )
 
 
-def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
+def _notes(housekeeping: Housekeeping, summary: Summary, descriptors: DescriptorLimit) -> list[str]:
     """Return what `/-/ready` says beside: what does not keep the exporter from counting."""
-    unread = [sentence for sentence in (logs.stuck(), summary.stuck()) if sentence is not None]
-    return [*unread, *housekeeping.left_out.values()]
-
-
-def _require_descriptors(settings: Settings) -> None:
-    """Refuse a limit at which calls or scrapes would find no descriptor. Half of them all are the web server's."""
-    receives = max(settings.sqs.max_receives, len(settings.queue))
-    needed = 2 * (OWN_DESCRIPTORS + 2 * receives)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        raise ExporterError(
-            f"this process may have {soft} files open, and {receives} receives at once need {needed}: raise the limit "
-            f"(ulimit -n {needed}), or lower --sqs.max-receives"
-        )
+    found = (logs.stuck(), summary.stuck(), descriptors.shortage())
+    return [*(sentence for sentence in found if sentence is not None), *housekeeping.left_out.values()]
 
 
 @contextmanager
@@ -316,11 +307,7 @@ def _say_what_starts(
             "listening": web.url,
         },
     )
-    if isinstance(ledger, SqliteLedger) and ledger.is_new:
-        log.warning(
-            "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
-            extra={"ledger": path},
-        )
+    say_if_new(ledger, settings.ledger.path)
 
 
 def _say_what_stopped(ledger: SqliteLedger | PostgresLedger, show: DemoShow | None) -> None:
