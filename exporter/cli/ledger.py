@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import tempfile
 import time
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli.options import LedgerActionOptions
 from exporter.cli.postgres import export_postgres, import_postgres, read_postgres
-from exporter.errors import ExporterError, LedgerError, WrongSettingError
+from exporter.errors import ExporterError, LedgerError, WrongSettingError, shown
 from exporter.events.event import NANO
 from exporter.ledger.sqlite.create import exists
 from exporter.ledger.sqlite.database import in_use
@@ -27,7 +29,7 @@ from exporter.settings.sources import read_options, read_settings
 from exporter.telemetry import logs
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from exporter.cli.command_line import Invocation
     from exporter.ledger import Snapshot
@@ -38,6 +40,8 @@ BACKUP = ".backup"
 """Where a backup is written and looked for, beside the ledger: a running exporter writes it on SIGUSR1."""
 REPLACED = ".replaced"
 """Where restore moves what was there."""
+ARN = re.compile(r"arn:[^:]+:sqs:[^:]*:[^:]*:[^:]+")
+"""https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html; emulators leave some of it empty."""
 
 
 def execute(invocation: Invocation) -> int:
@@ -127,15 +131,18 @@ def _backup(settings: Settings, options: LedgerActionOptions) -> None:
         raise WrongSettingError(f"--to is {to}, the ledger itself: use another file")
     with reading(str(path)) as ledger:
         ledger.check()
-        ledger.copy_to(str(to))
+        with _named_by("--to"):
+            ledger.copy_to(str(to))
     print(f"{to} holds the ledger {ledger.name} of {path}")
 
 
 def _restore(settings: Settings, options: LedgerActionOptions) -> None:
     path = settings.ledger.path
     backup = options.from_ or path.with_name(path.name + BACKUP)
-    with reading(str(backup)) as ledger:
-        ledger.check()
+    with ExitStack() as open_backup:
+        with _named_by("--from"):
+            ledger = open_backup.enter_context(reading(str(backup)))
+            ledger.check()
         before = ledger.name
         if settings.ledger.name == before:
             raise WrongSettingError(
@@ -150,6 +157,15 @@ def _restore(settings: Settings, options: LedgerActionOptions) -> None:
         print(f"what was there is now {path}{REPLACED}: remove it when it is needed no more")
 
 
+@contextmanager
+def _named_by(flag: str) -> Iterator[None]:
+    """Let what is said of a file that is not the ledger itself name the flag that it comes from."""
+    try:
+        yield
+    except LedgerError as error:
+        raise LedgerError(error.reason, str(error).replace("--ledger.path", flag)) from error
+
+
 def _move_away(path: Path) -> bool:
     """Move a ledger, its log and its mark out of the way; whether there was one."""
     with failures_of(str(path)):
@@ -157,8 +173,9 @@ def _move_away(path: Path) -> bool:
         if not there:
             return False
         if exists(f"{path}{REPLACED}"):
-            raise failure(
-                str(path), "unreadable", f"{path}{REPLACED} is there from an earlier restore: remove it first"
+            raise LedgerError(
+                "unreadable",
+                f"{path}{REPLACED} is there from an earlier restore: remove it first, or move it elsewhere",
             )
         if exists(str(path)) and in_use(str(path)):
             raise failure(str(path), "locked", "")
@@ -217,6 +234,10 @@ def _rebind(settings: Settings, options: LedgerActionOptions) -> None:
         raise WrongSettingError(
             "ledger rebind needs --queue and --arn: use the queue's name and its new ARN, such as --queue orders --arn "
             "arn:aws:sqs:eu-west-1:123456789012:orders"
+        )
+    if not ARN.fullmatch(options.arn):
+        raise WrongSettingError(
+            f"--arn is {shown(options.arn)}: use the ARN of a queue, such as arn:aws:sqs:eu-west-1:123456789012:orders"
         )
     if options.arn.rpartition(":")[2] != options.queue:
         raise WrongSettingError(f"--arn is {options.arn}, which is not of a queue named {options.queue}")

@@ -12,6 +12,8 @@ from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.names import is_prefix, queue_name_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from exporter.ledger.postgres.ledger import PostgresLedger
     from exporter.settings import Settings
 
@@ -44,4 +46,30 @@ def open_ledger(settings: Settings) -> SqliteLedger | PostgresLedger:
         id_window_seconds=settings.events.id_window_seconds,
         max_ids=settings.ledger.max_ids,
         lock_timeout_seconds=LOCK_TIMEOUT_SECONDS,
+        opened_late=lambda ledger: _say_opened(ledger, settings.ledger.path),
     )
+
+
+def say_if_new(ledger: SqliteLedger | PostgresLedger, path: Path) -> None:
+    """Warn where the ledger's file was made by this process."""
+    if isinstance(ledger, SqliteLedger) and ledger.is_new:
+        log.warning(
+            "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
+            extra={"ledger": str(path.absolute())},
+        )
+
+
+def _say_opened(ledger: SqliteLedger, path: Path) -> None:
+    """Say of a ledger that could not be opened at the start what the first line of the log says of others."""
+    snapshots = ledger.snapshots.values()
+    log.info(
+        "ledger opened",
+        extra={
+            "ledger": str(path.absolute()),
+            "ledger_name": ledger.name,
+            "events_taken_up": sum(snapshot.counted for snapshot in snapshots),
+            "types_taken_up": sum(len(snapshot.types) for snapshot in snapshots),
+            "messages_remembered": sum(snapshot.messages for snapshot in snapshots),
+        },
+    )
+    say_if_new(ledger, path)

@@ -1,9 +1,8 @@
-"""What a run needs of its process: descriptors, what signals do, and threads that must not end."""
+"""What a run needs of its process: what signals do, and threads that must not end."""
 
 from __future__ import annotations
 
 import logging
-import resource
 import signal
 import sys
 import threading
@@ -21,24 +20,8 @@ if TYPE_CHECKING:
     from exporter.consumer.loop import Consumer
     from exporter.errors import LedgerError
     from exporter.ledger.postgres.ledger import PostgresLedger
-    from exporter.settings import Settings
 
 log = logging.getLogger("exporter")
-
-OWN_DESCRIPTORS = 64
-"""What a run has open besides its calls and its clients: the ledger, its logs, housekeeping's connections."""
-
-
-def require_descriptors(settings: Settings) -> None:
-    """Refuse a limit at which calls or scrapes would find no descriptor. Half of them all are the web server's."""
-    receives = max(settings.sqs.max_receives, len(settings.queue))
-    needed = 2 * (OWN_DESCRIPTORS + 2 * receives)
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < needed:
-        raise ExporterError(
-            f"this process may have {soft} files open, and {receives} receives at once need {needed}: raise the limit "
-            f"(ulimit -n {needed}), or lower --sqs.max-receives"
-        )
 
 
 def handle_first_signals() -> None:

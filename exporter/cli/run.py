@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
-from exporter.cli.opening import open_ledger
-from exporter.cli.process import handle_first_signals, require_descriptors, signals, threads_that_must_live
+from exporter.cli.descriptors import DescriptorLimit
+from exporter.cli.opening import open_ledger, say_if_new
+from exporter.cli.process import handle_first_signals, signals, threads_that_must_live
 from exporter.cli.terminal import Counting
 from exporter.cli.views import Views
 from exporter.consumer.loop import Consumer
@@ -70,7 +71,8 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
     """
     handle_first_signals()
     started_seconds = time.time()
-    require_descriptors(settings)
+    descriptors = DescriptorLimit(settings.sqs.max_receives, lambda: len(housekeeping.queues))
+    descriptors.require(len(settings.queue))
     telemetry_wanted = open_telemetry.wanted(os.environ)
     connection = connection or connect(queues=settings.queue)
     web_config = read_web_config(str(settings.web.config_file)) if settings.web.config_file else None
@@ -78,7 +80,11 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
     with ExitStack() as stopping:
         ledger = open_ledger(settings)
         stopping.callback(ledger.close)
-        housekeeping = Housekeeping(connection, settings.queue, advice=lambda attributes: advice(attributes, settings))
+        housekeeping = Housekeeping(
+            connection,
+            settings.queue,
+            advice=lambda attributes: (*advice(attributes, settings), *descriptors.shortage_once()),
+        )
         if not isinstance(ledger, SqliteLedger):
             housekeeping.repeat("PostgreSQL's address", ledger.target.resolve)
         registry = new_registry()
@@ -89,7 +95,7 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
         readiness = Readiness(
             commit_started_at=lambda: ledger.commit_started_at,
             prefix_problems=lambda: housekeeping.prefix_problems,
-            notes=lambda: _notes(housekeeping, summary),
+            notes=lambda: _notes(housekeeping, summary, descriptors),
         )
         client = Client(
             max_connections=MAX_CONNECTIONS,
@@ -177,10 +183,10 @@ def queue_options(settings: Settings, queue: str) -> QueueOptions:
     )
 
 
-def _notes(housekeeping: Housekeeping, summary: Summary) -> list[str]:
+def _notes(housekeeping: Housekeeping, summary: Summary, descriptors: DescriptorLimit) -> list[str]:
     """Return what `/-/ready` says beside: what does not keep the exporter from counting."""
-    unread = [sentence for sentence in (logs.stuck(), summary.stuck()) if sentence is not None]
-    return [*unread, *housekeeping.left_out.values()]
+    found = (logs.stuck(), summary.stuck(), descriptors.shortage())
+    return [*(sentence for sentence in found if sentence is not None), *housekeeping.left_out.values()]
 
 
 def _progress(settings: Settings, ledger: SqliteLedger | PostgresLedger) -> AbstractContextManager[object]:
@@ -242,11 +248,7 @@ def _say_what_starts(
             "listening": web.url,
         },
     )
-    if isinstance(ledger, SqliteLedger) and ledger.is_new:
-        log.warning(
-            "the ledger is new: counts start at 0, and messages that were counted elsewhere are not recognised",
-            extra={"ledger": path},
-        )
+    say_if_new(ledger, settings.ledger.path)
 
 
 def _say_what_stopped(ledger: SqliteLedger | PostgresLedger, show: DemoShow | None) -> None:

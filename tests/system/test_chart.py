@@ -160,6 +160,25 @@ def test_sqlite_is_one_replica_with_a_volume_of_its_own(helm: str) -> None:
     assert "PodDisruptionBudget" not in {resource["kind"] for resource in resources}
 
 
+def test_the_pod_of_the_recipes_fits_the_release_that_they_install(helm: str) -> None:
+    """It has the release's volume, user and image, is accepted, and may run where the restricted standard holds."""
+    page = (ROOT / "docs" / "kubernetes.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    pod = yaml.safe_load(block)
+    kubernetes_validate.validate(pod, KUBERNETES, strict=True)
+    release = of_kind(
+        render(helm, "queue=orders", "image.repository=registry.example/sqs-event-exporter", release="shop"),
+        "StatefulSet",
+    )
+    own, others = pod["spec"], release["spec"]["template"]["spec"]
+    (template,) = release["spec"]["volumeClaimTemplates"]
+    claim = f"{template['metadata']['name']}-{release['metadata']['name']}-0"
+    assert own["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": claim}}]
+    assert own["securityContext"].items() <= others["securityContext"].items()
+    assert own["containers"][0]["image"] == others["containers"][0]["image"]
+    assert own["containers"][0]["securityContext"].items() <= others["containers"][0]["securityContext"].items()
+
+
 def test_postgresql_is_several_replicas_that_may_be_drained_one_by_one(helm: str) -> None:
     """A Deployment with a disruption budget, spread over zones."""
     resources = render(helm, *POSTGRES, "queue=orders", "replicas=3")

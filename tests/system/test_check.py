@@ -272,7 +272,10 @@ def test_an_otlp_endpoint_that_nobody_listens_on_is_a_warning(check: Check) -> N
 
 
 def test_the_iam_policy_is_what_these_settings_need(check: Check) -> None:
-    """A plain queue by name: three actions and the name's look-up; a URL needs no look-up; a prefix needs two more."""
+    """A plain queue by name: three actions and the name's look-up; a URL needs no look-up; a prefix needs two more.
+
+    An AWS URL says region and account, also where SQS can't be asked.
+    """
 
     def allowed(queue: str) -> dict[str, list[str]]:
         done = check.text("--print-iam-policy", queue=queue)
@@ -289,6 +292,10 @@ def test_the_iam_policy_is_what_these_settings_need(check: Check) -> None:
     assert allowed(check.sqs.queue_url) == {"DeleteMessage,GetQueueAttributes,ReceiveMessage": [f"{ARN}events"]}
     check.sqs.create_queue("dead.fifo", attributes={"FifoQueue": "true"})
     policy = json.dumps({"deadLetterTargetArn": f"{ARN}dead.fifo", "maxReceiveCount": 20})
+    url = "https://sqs.eu-west-1.amazonaws.com/999999999999/elsewhere"
+    assert allowed(url) == {
+        "DeleteMessage,GetQueueAttributes,ReceiveMessage": ["arn:aws:sqs:eu-west-1:999999999999:elsewhere"]
+    }
     check.sqs.create_queue("orders.fifo", attributes={"FifoQueue": "true", "RedrivePolicy": policy})
     assert allowed("orders.fifo") == {
         plain: [f"{ARN}orders.fifo"],

@@ -136,7 +136,10 @@ def test_a_full_volume_stops_it_until_there_is_space(tmp_path: Path) -> None:
 
 
 def test_a_start_on_a_full_volume_waits_for_space(tmp_path: Path) -> None:
-    """/metrics and the health pages are served, nothing is received; with space the ledger is made and all counts."""
+    """/metrics and the health pages are served, nothing is received; with space the ledger is made and all counts.
+
+    That the counts start at 0 is said once, when the ledger is made.
+    """
     volume = tmp_path / "volume"
     volume.mkdir()
     through = small_volume(volume, fill=True)
@@ -147,9 +150,13 @@ def test_a_start_on_a_full_volume_waits_for_space(tmp_path: Path) -> None:
         assert exporter.healthy()
         assert exporter.scrape().received == 0
         assert sqs.account().calls.get("ReceiveMessage", 0) == 0
+        assert not any(line["msg"].startswith(("ledger opened", "the ledger is new")) for line in exporter.log)
         Path(f"/proc/{exporter.pid}/root{volume}/other").unlink()
         assert_it_goes_on(sqs, exporter)
         assert exporter.terminate() == 0
+        (opened,) = (line for line in exporter.log if line["msg"] == "ledger opened")
+        assert (opened["ledger_name"], opened["events_taken_up"]) != ("", None)
+        assert sum(line["msg"].startswith("the ledger is new: counts start at 0") for line in exporter.log) == 1
 
 
 def test_a_ledger_that_becomes_read_only_is_said_to_be(tmp_path: Path) -> None:

@@ -88,9 +88,26 @@ def test_verify_finds_damage(path: Path) -> None:
 
 
 def test_a_ledger_that_is_not_there_is_a_sentence(tmp_path: Path) -> None:
-    """Each command names the path."""
-    for action in ("show", "verify", "backup", "export", "restore"):
-        assert str(tmp_path / "ledger.db") in ledger(action, tmp_path / "ledger.db", code=2).stderr
+    """Each command names the path, and the flag that it comes from."""
+    missing = tmp_path / "ledger.db"
+    for action in ("show", "verify", "backup", "export"):
+        assert f"there is no ledger {missing}: correct --ledger.path" in ledger(action, missing, code=2).stderr
+    assert f"there is no ledger {missing}.backup: correct --from" in ledger("restore", missing, code=2).stderr
+
+
+def test_copies_of_a_ledger_are_as_private_as_it_is(path: Path, tmp_path: Path) -> None:
+    """Neither a backup, nor what is made of one, nor an import may be read by others."""
+    ledger("backup", path)
+    ledger("restore", path)
+    ledger("import", tmp_path / "copy.db", stdin=ledger("export", path).stdout)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir() if not file.name.endswith(".mark")}
+    assert modes == dict.fromkeys(("ledger.db", "ledger.db.backup", "ledger.db.replaced", "copy.db"), 0o600)
+
+
+def test_a_backup_that_can_not_be_written_there_names_its_flag(path: Path, tmp_path: Path) -> None:
+    """The ledger's own path is right."""
+    done = ledger("backup", path, "--to", str(tmp_path / "missing" / "ledger.db"), code=2)
+    assert "(No such file or directory): set --to to a file in a writable directory" in done.stderr
 
 
 def test_export_and_import_give_exactly_the_same(path: Path, tmp_path: Path) -> None:
@@ -128,6 +145,14 @@ def test_an_export_that_was_cut_short_is_refused(path: Path, tmp_path: Path, cut
     done = ledger("import", tmp_path / "copy.db", stdin="".join(lines), code=1)
     assert "is not what `sqs-event-exporter ledger export` writes" in done.stderr
     assert [file.name for file in tmp_path.iterdir()] == ["ledger.db"] or not list(tmp_path.glob("*copy*"))
+
+
+def test_an_export_that_was_changed_is_refused(path: Path, tmp_path: Path) -> None:
+    """Its account does not add up: exit code 1, both numbers, and no file."""
+    exported = ledger("export", path).stdout.replace('"received": 9', '"received": 10', 1)
+    done = ledger("import", tmp_path / "copy.db", stdin=exported, code=1)
+    assert "was changed: queue orders has received 10, but accounts for 9" in done.stderr
+    assert not list(tmp_path.glob("*copy*"))
 
 
 def test_import_replaces_no_ledger(path: Path) -> None:
@@ -184,6 +209,8 @@ def test_rebind_lets_the_rows_belong_to_another_queue(path: Path) -> None:
         "is not of a queue named orders"
         in ledger("rebind", path, "--queue", "orders", "--arn", f"{ARN}carts", code=2).stderr
     )
+    no_arn = ledger("rebind", path, "--queue", "orders", "--arn", "sqs:orders", code=2).stderr
+    assert "--arn is 'sqs:orders': use the ARN of a queue, such as arn:aws:sqs:" in no_arn
     ledger("rebind", path, "--queue", "orders", "--arn", arn)
     assert json.loads(ledger("show", path, "--format", "json").stdout)["queues"]["orders"]["arn"] == arn
     ledger("verify", path)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,11 @@ READY_SECONDS = 2.0
 IDLE_QUEUES = 100
 IDLE_CPU = 0.05
 """Of a core."""
+DESCRIPTORS = 192
+"""What the 16 receives of the default need."""
+MANY_QUEUES = 40
+MANY_QUEUES_DESCRIPTORS = 288
+"""What a receive and deletes for each of them need, as much for the web server's clients, and the program's own."""
 
 
 def gives_up_to(sqs: FakeSqs, dead_letter_queue: str) -> dict[str, str]:
@@ -253,6 +259,25 @@ def idle_queues_cost_their_long_polls_and_little_else(ledger: Path) -> None:
             assert scrape.total("sqs_exporter_requests_total", queue="idle-7", operation="receive") >= 3
 
 
+def too_few_descriptors_for_the_queues_of_a_prefix_are_told(ledger: Path) -> None:
+    """Beside "Ready", and in the log once: how many files it may have open, how many they need; and no more later."""
+    with FakeSqs(create=False) as sqs:
+        for number in range(MANY_QUEUES):
+            sqs.create_queue(f"shop-{number}")
+        enough_for_one = ["prlimit", f"--nofile={DESCRIPTORS}:", "--"]
+        with ExporterProcess(sqs.environment, ledger, *SHORT_WAIT, queue="shop-*", through=enough_for_one) as exporter:
+            said = (
+                f"this process may have {DESCRIPTORS} files open, and {MANY_QUEUES} queues with a receive each need "
+                f"{MANY_QUEUES_DESCRIPTORS}: raise the limit (ulimit -n {MANY_QUEUES_DESCRIPTORS})"
+            )
+            assert exporter.wait_until_told(f"Ready, but {said}")
+            assert exporter.ready()[0]
+            _, hard = resource.prlimit(exporter.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(exporter.pid, resource.RLIMIT_NOFILE, (MANY_QUEUES_DESCRIPTORS, hard))
+            assert exporter.wait_until_told("Ready.") == "Ready.\n"
+            assert sum("files open" in line["msg"] for line in exporter.log) == 1
+
+
 def cpu_seconds_of(exporter: ExporterProcess) -> float:
     """Return the CPU time that the process has taken."""
     # https://man7.org/linux/man-pages/man5/proc_pid_stat.5.html
@@ -282,6 +307,7 @@ CASES = (
     each_line_of_the_summary_names_its_queue,
     until_empty_ends_with_1_when_nothing_works,
     an_empty_queue_is_ready_at_once,
+    too_few_descriptors_for_the_queues_of_a_prefix_are_told,
 )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.checks.queues import gives_back
-from exporter.sqs.names import by_name, is_prefix, queue_name_of, region_of
+from exporter.sqs.names import account_of, by_name, is_prefix, queue_name_of, region_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ def iam_policy(
 ) -> dict[str, object]:
     """Return the policy document. `attributes` are those of the queues that could be read, by name.
 
-    Of the others the account is not known, nor whether they have a KMS key or a dead-letter queue.
+    Of the others it is not known whether they have a KMS key or a dead-letter queue, nor, without a URL, the account.
     """
     partition = connection.client.meta.partition
     named = by_name(settings.queue)
@@ -35,7 +35,8 @@ def iam_policy(
     for name, queue in named.items():
         found = attributes.get(name)
         region = region_of(queue) or connection.region
-        arn = found.arn if found else f"arn:{partition}:sqs:{region}:*:{queue_name_of(queue)}"
+        account = account_of(queue) if region_of(queue) else "*"
+        arn = found.arn if found else f"arn:{partition}:sqs:{region}:{account}:{queue_name_of(queue)}"
         actions = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"]
         statements.append(_allow(actions if "://" in queue else [*actions, "sqs:GetQueueUrl"], arn))
         if found and gives_back(settings, found):

@@ -33,6 +33,8 @@ def copy_to(
     """
     draft = f"{path}.new"
     Path(draft).unlink(missing_ok=True)
+    # As private as the ledger itself; SQLite would make it as the umask says.
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     try:
         with contextlib.closing(sqlite3.connect(draft, isolation_level=None)) as copied:
             copied.execute("PRAGMA synchronous=OFF")

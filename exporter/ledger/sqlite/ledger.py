@@ -36,7 +36,8 @@ class SqliteLedger:
     `name` is the ledger's own: it is given when the file is made, or migrated, and has to stay; None takes it as it is.
     `queues` are shown from the start, before they are bound. `types` are shown at 0 and don't use up `max_types`.
     Messages' ids are remembered for `window_seconds`, events' own for `id_window_seconds` (None: as long), both for at
-    least twice the visibility timeout; `max_ids` of them at most if the caller keeps to `capacity`.
+    least twice the visibility timeout; `max_ids` of them at most if the caller keeps to `capacity`. `opened_late` is
+    called once, by `reopen`, where the volume was full at first and the ledger could be opened only then.
     """
 
     speaker = True
@@ -59,6 +60,7 @@ class SqliteLedger:
         wall_clock: Callable[[], float] = time.time,
         monotonic: Callable[[], float] = time.monotonic,
         lock_timeout_seconds: float = 10,
+        opened_late: Callable[[SqliteLedger], None] = lambda _ledger: None,
     ) -> None:
         self._path = os.path.realpath(path)
         self._name = name
@@ -70,6 +72,7 @@ class SqliteLedger:
         self._wall_clock = wall_clock
         self._monotonic = monotonic
         self._lock_timeout_seconds = lock_timeout_seconds
+        self._opened_late = opened_late
 
         self._attempt: Attempt | None = None
         self._completed: Completed | None = None
@@ -250,6 +253,7 @@ class SqliteLedger:
             raise failure(self._path, "unreadable", "it is closed")
         if self._instance_id is None:
             self._open_first()
+            self._opened_late(self)
             self._take_up_again()
             return
         with failures_of(self._path):

@@ -89,7 +89,8 @@ _SENTENCES = {
     "locked": "the ledger {path} is used by another process: stop that one, or choose another --ledger.path",
     "newer_schema": "the ledger {path} was written by a newer version ({detail}): run that version",
     "other_name": "the ledger {path} {detail}: leave --ledger.name out, or give the name that it has",
-    "other_queue": "the ledger {path} {detail}: choose another --ledger.path",
+    "other_queue": "the ledger {path} {detail}: choose another --ledger.path, or go on with these counts by "
+    "`sqs-event-exporter ledger rebind`",
     "read_only": "the ledger {path} is read-only ({detail}): make it and its directory writable for "
     "this process (uid {uid})",
     "unreadable": "the ledger {path} can't be opened ({detail}): set --ledger.path to a file in a writable directory",

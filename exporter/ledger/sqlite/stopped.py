@@ -139,12 +139,8 @@ class StoppedLedger:
             found = self._file.database.connection.execute("PRAGMA integrity_check(1)").fetchall()
         if found != [("ok",)]:
             raise failure(self._path, "corrupt", str(found[0][0]).splitlines()[-1])
-        for name, snapshot in self.snapshots.items():
-            of_reasons = sum(snapshot.rejected.values()) + sum(snapshot.released.values())
-            accounted = snapshot.counted + snapshot.events_forgotten + snapshot.duplicate + of_reasons
-            if snapshot.received != accounted:
-                detail = f"queue {name} has received {snapshot.received}, but accounts for {accounted}"
-                raise failure(self._path, "corrupt", detail)
+        if (imbalance := imbalance_of(self.snapshots)) is not None:
+            raise failure(self._path, "corrupt", imbalance)
 
     def rename(self, name: str | None) -> str:
         """Make it another ledger, with a name that is given or random; returns that."""
@@ -183,12 +179,22 @@ class StoppedLedger:
         return found.state
 
 
+def imbalance_of(snapshots: Mapping[str, Snapshot]) -> str | None:
+    """Say of a queue whose account does not add up what it has received and accounts for; None: all of them do."""
+    for name, snapshot in snapshots.items():
+        of_reasons = sum(snapshot.rejected.values()) + sum(snapshot.released.values())
+        accounted = snapshot.counted + snapshot.events_forgotten + snapshot.duplicate + of_reasons
+        if snapshot.received != accounted:
+            return f"queue {name} has received {snapshot.received}, but accounts for {accounted}"
+    return None
+
+
 @contextlib.contextmanager
 def reading(path: str, label_names: Sequence[str] = ()) -> Iterator[StoppedLedger]:
     """Read a ledger from a copy: neither it nor its log is touched. Raises LedgerError, also while it is in use."""
     with failures_of(path):
         if not exists(path):
-            raise failure(path, "unreadable", "there is none")
+            raise LedgerError("unreadable", f"there is no ledger {path}: correct --ledger.path")
         if in_use(path):
             raise failure(path, "locked", "")
         with tempfile.TemporaryDirectory(prefix="sqs-event-exporter-") as directory:
@@ -205,7 +211,7 @@ def changing(path: str) -> Iterator[StoppedLedger]:
     """Open a ledger to change it on purpose. Raises LedgerError, also while it is in use."""
     with failures_of(path):
         if not exists(path):
-            raise failure(path, "unreadable", "there is none")
+            raise LedgerError("unreadable", f"there is no ledger {path}: correct --ledger.path")
     with _opened(path, path, ()) as ledger:
         yield ledger
 

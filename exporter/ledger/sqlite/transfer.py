@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exporter.errors import ExporterError
+from exporter.errors import ExporterError, LedgerError
 from exporter.ledger import SeriesTotals
 from exporter.ledger.series import Caps
 from exporter.ledger.sqlite import event_memory, memory
@@ -25,7 +25,8 @@ from exporter.ledger.sqlite.event_memory import EventRow
 from exporter.ledger.sqlite.file import open_file
 from exporter.ledger.sqlite.memory import Row
 from exporter.ledger.sqlite.queue_row import Identity, QueueRow, write_queue
-from exporter.ledger.sqlite.schema import failure, failures_of
+from exporter.ledger.sqlite.schema import failures_of
+from exporter.ledger.sqlite.stopped import imbalance_of
 from exporter.ledger.sqlite.total_rows import TotalRows
 
 if TYPE_CHECKING:
@@ -68,19 +69,33 @@ def import_lines(path: str, lines: Iterable[str]) -> Identity:
     """
     with failures_of(path):
         if exists(path) or exists(f"{path}-wal"):
-            raise failure(path, "unreadable", "there is a ledger already: import makes a new one")
+            raise _is_there(path)
         handle, draft = tempfile.mkstemp(prefix=f".{Path(path).name}.", suffix=".new", dir=Path(path).parent)
         try:
             identity = _Reader(draft).read(lines)
-            open_file(draft, None, Caps(0, 0, frozenset(), ()), 2**62, time.monotonic, 0.0).close()
+            file = open_file(draft, None, Caps(0, 0, frozenset(), ()), 2**62, time.monotonic, 0.0)
+            file.close()
+            imbalance = imbalance_of({name: queue.state.snapshot for name, queue in file.queues.items()})
+            if imbalance is not None:
+                raise ExporterError(
+                    f"the export on stdin was changed: {imbalance}; pipe the output of `sqs-event-exporter ledger "
+                    f"export` whole and as it is"
+                )
             os.fsync(handle)
             if not publish(draft, path):
-                raise failure(path, "unreadable", "there is a ledger already: import makes a new one")
+                raise _is_there(path)
         finally:
             os.close(handle)
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{draft}{suffix}").unlink(missing_ok=True)
     return identity
+
+
+def _is_there(path: str) -> LedgerError:
+    return LedgerError(
+        "unreadable",
+        f"there is a ledger already at {path}, and import replaces none: move it away, or choose another --ledger.path",
+    )
 
 
 class _Reader:
