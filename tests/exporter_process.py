@@ -133,6 +133,10 @@ class ExporterProcess:
     def start(self, **environment: str) -> None:
         """Start the program and wait until it listens. `environment` is for this process only."""
         self.launch(**environment)
+        self.wait_until_listening()
+
+    def wait_until_listening(self) -> None:
+        """Wait until the program that was launched listens."""
         deadline = time.monotonic() + START_SECONDS
         while not self._listening.wait(POLL_SECONDS):
             assert self.running, f"it ended with {self.exit_code} before it listened\n{self.last_lines}"
