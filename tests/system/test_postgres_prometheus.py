@@ -17,9 +17,10 @@ import pytest
 from exporter_process import ExporterProcess
 from fake_sqs import FakeSqs
 from prometheus_server import free_port, prometheus
+from replicas import drain, wait_for_speaker
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from fake_sqs import Account
@@ -29,39 +30,14 @@ KILLS = int(os.environ.get("SPEAKER_KILLS", "3"))
 SCRAPE_INTERVALS = [float(seconds) for seconds in os.environ.get("SCRAPE_INTERVALS", "1").split(",")]
 MOST_REPLICAS = 10
 KILL_WITHIN_SECONDS = 20.0
-DEADLINE_SECONDS = 120.0
 FLAGS = ("--sqs.wait-seconds", "1", "--ledger.name", "shop")
 LEDGER_SERIES = ("sqs_events_total", "sqs_event_value_total", "sqs_exporter_messages_received_total")
-
-
-def speaker_of(replicas: Iterable[ExporterProcess]) -> ExporterProcess:
-    """Wait for the one that speaks."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        for one in replicas:
-            try:
-                if one.scrape().total("sqs_exporter_speaker") == 1:
-                    return one
-            except OSError:
-                continue
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
 
 
 def samples(server: Prometheus, series: str) -> dict[str, list[tuple[float, float]]]:
     """Return all that was scraped of a ledger's series, by its labels: time and value."""
     found = server.get("query", query=f"{series}[2h]")["result"]
     return {str(one["metric"]): [(at, float(value)) for at, value in one["values"]] for one in found}
-
-
-def drain(sqs: FakeSqs) -> Account:
-    """Wait until all is deleted; what a killed replica was given comes back first."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while sqs.account().remaining:
-        assert time.monotonic() < deadline, sqs.account()
-        sqs.advance(30)
-        time.sleep(0.5)
-    return sqs.account()
 
 
 def assert_exact(server: Prometheus, account: Account) -> None:
@@ -104,7 +80,7 @@ def test_a_counter_goes_on_whoever_speaks(scrape_seconds: float, database_url: s
             scale_up(replicas[1:])
             for number in range(KILLS):
                 sqs.load(100, seed=number + 1)
-                dies = speaker_of(replicas)
+                dies = wait_for_speaker(replicas)
                 time.sleep(choose.uniform(0, min(scrape_seconds, KILL_WITHIN_SECONDS)))  # any moment between scrapes
                 dies.kill()
                 if number % 2:
@@ -113,7 +89,7 @@ def test_a_counter_goes_on_whoever_speaks(scrape_seconds: float, database_url: s
                 dies.start()
             scale_down(replicas[1:])
             sqs.load(100, seed=1_000)
-            account = drain(sqs)
+            account = drain(sqs, replicas)
             sent = sum(totals.count for totals in account.types.values())
             server.wait_until("sum(last_over_time(sqs_events_total[10m]))", sent, wait_seconds)
             assert_exact(server, account)

@@ -12,21 +12,16 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from exporter_process import INHERITED, PROGRAM, ExporterProcess, Scrape
+from exporter_process import INHERITED, PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
 from postgres_server import ROLE, PostgresServer, free_port
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fake_sqs import Account
+from replicas import DEADLINE_SECONDS, drain, shown_at_last, speaker_of
 
 KILLS = int(os.environ.get("REPLICA_KILLS", "12"))
 REPLICAS = 3
 VISIBILITY_SECONDS = 10
-DEADLINE_SECONDS = 120.0
 FLAGS = ("--sqs.wait-seconds", "1", "--ledger.window", "20s")
 WORST_CASE: dict[str, Any] = {
     "latency_seconds": 0.002,
@@ -36,43 +31,6 @@ WORST_CASE: dict[str, Any] = {
     "return_after_seconds": 1.0,
     "hide": 0.05,
 }
-
-
-def speaker_of(replicas: Sequence[ExporterProcess]) -> tuple[ExporterProcess, Scrape] | None:
-    """Return the replica that shows what the ledger keeps, and what it shows; None: for the moment none does."""
-    for one in replicas:
-        try:
-            scrape = one.scrape()
-        except OSError:
-            continue
-        if scrape.total("sqs_exporter_speaker") == 1:
-            return one, scrape
-        assert scrape.received == 0
-    return None
-
-
-def drain(sqs: FakeSqs, replicas: Sequence[ExporterProcess]) -> Account:
-    """Wait until every message is deleted; what a killed replica was given comes back first."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        try:
-            return sqs.wait_until(lambda account: account.remaining == 0, 3.0)
-        except TimeoutError:
-            last_lines = "\n".join(one.last_lines for one in replicas)
-            assert time.monotonic() < deadline, f"{sqs.account()}\n{last_lines}"
-            sqs.advance(VISIBILITY_SECONDS)
-
-
-def shown_at_last(replicas: Sequence[ExporterProcess], account: Account) -> Scrape:
-    """Wait until the speaker shows as many events as were sent; returns what it shows."""
-    sent = sum(totals.count for totals in account.types.values())
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        found = speaker_of(replicas)
-        if found is not None and found[1].counted >= sent:
-            return found[1]
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
 
 
 def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: PostgresServer) -> None:
@@ -99,7 +57,7 @@ def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: Postg
                     postgres.stop(signal.SIGQUIT)
                     postgres.start()
             sqs.advance(2.0)
-        account = drain(sqs, replicas)
+        account = drain(sqs, replicas, VISIBILITY_SECONDS)
         scrape = shown_at_last(replicas, account)
         assert scrape.agrees_with(account)
         assert scrape.duplicate > account.sent // 20

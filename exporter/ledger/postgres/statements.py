@@ -85,7 +85,7 @@ WITH fence AS (
   RETURNING queue_id, id, event_id, state
 ), settled AS (
   UPDATE {SCHEMA}.message_ids m SET state = m.state | {SETTLED}
-  FROM fence, unnest($14::smallint[], $15::uuid[]) AS s (queue_id, id)
+  FROM fence, unnest((SELECT $14::smallint[]), (SELECT $15::uuid[])) AS s (queue_id, id)
   WHERE m.queue_id = s.queue_id AND m.id = s.id AND m.state & {SETTLED} = 0 RETURNING m.queue_id, m.event_id
 ), candidates AS (
   SELECT DISTINCT ON (g.queue_id, g.event_id) g.queue_id, g.event_id, g.position
