@@ -16,8 +16,11 @@ from typing import Any
 
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
+from otlp_receiver import OtlpReceiver, Pushed
 from postgres_server import ROLE, PostgresServer, free_port
-from replicas import DEADLINE_SECONDS, drain, shown_at_last, speaker_of
+from replicas import DEADLINE_SECONDS, drain, shown_at_last, speaker_of, wait_for_speaker
+
+from exporter.telemetry.otlp import names
 
 KILLS = int(os.environ.get("REPLICA_KILLS", "12"))
 REPLICAS = 3
@@ -86,6 +89,56 @@ def test_only_the_speaker_writes_the_summary(postgres: PostgresServer) -> None:
         shown_at_last([other], account)
         assert other.terminate() == 0
         assert sum(json.loads(line)["count"] for line in other.stdout[-len(account.types) :]) == 300
+
+
+def test_the_speaker_alone_pushes_what_the_ledger_keeps(postgres: PostgresServer) -> None:
+    """OTLP has two resources: the ledger's, which stays the same whoever speaks, and each process's for its health."""
+    url = postgres.new_database("pushed")
+    with FakeSqs() as sqs, ExitStack() as stack:
+        receivers = [stack.enter_context(OtlpReceiver()) for _ in range(2)]
+        replicas = [
+            stack.enter_context(
+                ExporterProcess(sqs.environment | receiver.environment, url, *FLAGS, "--ledger.name", "shop")
+            )
+            for receiver in receivers
+        ]
+        sqs.load(300, seed=2)
+        account = drain(sqs, replicas)
+        sent = sum(totals.count for totals in account.types.values())
+        shown_at_last(replicas, account)
+        speaks = replicas.index(wait_for_speaker(replicas))
+
+        def all_counted(push: Pushed) -> bool:
+            return sum(count for count, _ in push.points("sqs.events", names.EVENT_TYPE).values()) == sent
+
+        first = receivers[speaks].wait_for_push(all_counted)
+        (silent,) = [one for one in receivers if one is not receivers[speaks]]
+        of_silent = silent.wait_for_push(lambda push: "sqs.exporter.ready" in push.metrics, len(silent.pushed))
+        of_process, of_ledger = first.resources["sqs.exporter.ready"], first.resource
+        assert of_ledger[names.SERVICE_INSTANCE_ID] == "shop"
+        (health,) = {resource[names.SERVICE_INSTANCE_ID] for resource in of_silent.resources.values()}
+        assert len({"shop", of_process[names.SERVICE_INSTANCE_ID], health}) == 3
+        assert first.metrics.keys() - of_silent.metrics.keys() >= {"sqs.events", "sqs.exporter.messages.received"}
+        kept = {name for name, resource in first.resources.items() if resource == of_ledger}
+        assert kept.isdisjoint(of_silent.metrics)
+        speakers = [push.metrics["sqs.exporter.speaker"].gauge.data_points[0] for push in (first, of_silent)]
+        assert [point.as_int for point in speakers] == [1, 0]
+        assert replicas[speaks].terminate() == 0
+        then = silent.wait_for_push(all_counted)
+        assert then.resource == of_ledger
+        assert then.points("sqs.events", names.EVENT_TYPE) == first.points("sqs.events", names.EVENT_TYPE)
+
+
+def test_a_backup_is_left_to_postgresqls_own_tools(postgres: PostgresServer) -> None:
+    """SIGUSR1 is answered by a line of the log that says what to use, and all goes on."""
+    with FakeSqs() as sqs, ExporterProcess(sqs.environment, postgres.new_database("backup"), *FLAGS) as exporter:
+        exporter.wait_until_ready()
+        exporter.process.send_signal(signal.SIGUSR1)
+        sqs.load(10, seed=1)
+        assert shown_at_last([exporter], drain(sqs, [exporter])).counted == 10
+        assert exporter.terminate() == 0
+        (line,) = [line for line in exporter.stderr if "no backup was begun" in line]
+        assert "pg_dump" in line
 
 
 def test_postgresql_that_is_absent_at_the_start_is_waited_for(postgres: PostgresServer) -> None:
