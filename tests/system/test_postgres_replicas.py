@@ -5,6 +5,7 @@ REPLICA_KILLS says how many deaths the long test has (default 12, a few minutes 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -12,15 +13,18 @@ import signal
 import subprocess
 import time
 from contextlib import ExitStack
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
 from otlp_receiver import OtlpReceiver, Pushed
-from postgres_server import ROLE, PostgresServer, free_port
+from postgres_server import ROLE, PostgresServer, free_port, postgres_server_on_a_small_volume
 from replicas import DEADLINE_SECONDS, drain, shown_at_last, speaker_of, wait_for_speaker
 
 from exporter.telemetry.otlp import names
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 KILLS = int(os.environ.get("REPLICA_KILLS", "12"))
 REPLICAS = 3
@@ -156,6 +160,35 @@ def test_postgresql_that_is_absent_at_the_start_is_waited_for(postgres: Postgres
             account = drain(sqs, [exporter])
             assert shown_at_last([exporter], account).agrees_with(account)
             assert exporter.terminate() == 0
+
+
+def test_a_disk_that_is_full_is_waited_for() -> None:
+    """PostgreSQL finds no space in earnest: what it did not commit is not deleted, and all is exact afterwards."""
+    small = {"max_wal_size": "32MB", "min_wal_size": "32MB", "max_connections": "20", "shared_buffers": "16MB"}
+    with (
+        postgres_server_on_a_small_volume(72, small) as server,
+        FakeSqs() as sqs,
+        ExporterProcess(sqs.environment, server.url(), *FLAGS) as exporter,
+    ):
+        sqs.load(500, seed=1)
+        drain(sqs, [exporter])
+        fill(server.directory / "other")
+        for seed in range(2, 12):
+            sqs.load(1_000, seed=seed)
+        exporter.wait_until_told("No space left on device")
+        assert sqs.account().deleted < 10_500
+        (server.directory / "other").unlink()
+        exporter.wait_until_ready()
+        account = drain(sqs, [exporter])
+        assert shown_at_last([exporter], account).agrees_with(account)
+        assert exporter.terminate() == 0
+
+
+def fill(path: Path) -> None:
+    """Write to a file until its volume is full."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
 
 
 def test_a_paused_speaker_is_silent_when_it_goes_on(postgres: PostgresServer) -> None:
