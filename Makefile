@@ -65,8 +65,8 @@ soak: $(VENV)/dev.stamp ## Kill it 2,000 times under a million messages, about a
 	$(BIN)/python benchmarks/soak.py $(SOAK_FLAGS)
 
 .PHONY: soak-replicas
-soak-replicas: $(VENV)/dev.stamp ## Kill replicas and PostgreSQL 220 times, and 50 speakers under a Prometheus, about half an hour
-	REPLICA_KILLS=220 SPEAKER_KILLS=50 POSTGRES_MODEL_SEEDS=20 $(BIN)/python -m pytest -o faulthandler_timeout=0 \
+soak-replicas: $(VENV)/dev.stamp ## Kill replicas and PostgreSQL 220 times, and 150 speakers under a Prometheus, about an hour
+	REPLICA_KILLS=220 SPEAKER_KILLS=50 SCRAPE_INTERVALS=1,15,60 POSTGRES_MODEL_SEEDS=20 $(BIN)/python -m pytest -o faulthandler_timeout=0 \
 	  tests/system/test_postgres_replicas.py tests/system/test_postgres_prometheus.py tests/system/test_postgres_model.py $(TEST_FLAGS)
 
 .PHONY: hostile

@@ -103,17 +103,18 @@ class ExporterProcess:
     """One exporter on one ledger, a file or the URL of a database; a context manager that kills what still runs.
 
     `environment` is SQS's (`FakeSqs.environment`) and whatever else a test sets; `arguments` are further flags of
-    `run`. `through` is a command that ends in becoming another one: a limit, a namespace. The port is free at first and
-    stays the same over restarts.
+    `run`. `through` is a command that ends in becoming another one: a limit, a namespace. `program` is what is run, an
+    older or newer one perhaps. The port is free at first and stays the same over restarts.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - by name
         self,
         environment: dict[str, str],
         ledger: Path | str,
         *arguments: str,
         queue: str = "events",
         through: Sequence[str] = (),
+        program: Sequence[str] = (str(PROGRAM),),
         start: bool = True,
     ) -> None:
         self.environment = environment
@@ -121,6 +122,7 @@ class ExporterProcess:
         self.queue = queue
         self.arguments = arguments
         self.through = through
+        self.program = program
         self.port = 0
         self.stdout: list[str] = []
         """Lines of all processes so far."""
@@ -134,6 +136,10 @@ class ExporterProcess:
     def start(self, **environment: str) -> None:
         """Start the program and wait until it listens. `environment` is for this process only."""
         self.launch(**environment)
+        self.wait_until_listening()
+
+    def wait_until_listening(self) -> None:
+        """Wait until the program that was launched listens."""
         deadline = time.monotonic() + START_SECONDS
         while not self._listening.wait(POLL_SECONDS):
             assert self.running, f"it ended with {self.exit_code} before it listened\n{self.last_lines}"
@@ -144,7 +150,7 @@ class ExporterProcess:
         self._join_readers()
         self._listening.clear()
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
-        command = [*self.through, str(PROGRAM), "run", "--queue", self.queue]
+        command = [*self.through, *self.program, "run", "--queue", self.queue]
         command += ["--ledger.path" if isinstance(self.ledger, Path) else "--ledger.url", str(self.ledger)]
         command += ["--web.listen-address", f"127.0.0.1:{self.port}", *self.arguments]
         process = subprocess.Popen(

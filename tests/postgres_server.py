@@ -178,6 +178,25 @@ def postgres_server(settings: Sequence[tuple[str, str]] = ()) -> Iterator[Postgr
 
 
 @contextlib.contextmanager
+def postgres_server_on_a_small_volume(megabytes: int, settings: Mapping[str, str]) -> Iterator[PostgresServer]:
+    """Run a server on a file system of its own; where this process may mount none, the test skips."""
+    with tempfile.TemporaryDirectory(prefix="postgres-") as directory:
+        mount, umount = shutil.which("mount") or "", shutil.which("umount") or ""
+        command = [mount, "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", directory]
+        if not mount or subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("no file system can be mounted here")
+        try:
+            server = PostgresServer(Path(directory), settings)
+            try:
+                server.initialize()
+                yield server
+            finally:
+                server.close()
+        finally:
+            subprocess.run([umount, directory], check=True)
+
+
+@contextlib.contextmanager
 def pgbouncer(server: PostgresServer, pool_size: int = 2) -> Iterator[int]:
     """Run a proxy that pools by transactions, with fewer connections than clients; give its port."""
     program = path_of("pgbouncer", "pgbouncer")

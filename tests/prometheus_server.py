@@ -57,13 +57,13 @@ class Prometheus:
             for sample in found
         }
 
-    def number(self, expr: str) -> float | None:
+    def number(self, expr: str, at_seconds: float | None = None) -> float | None:
         """Return the one sample of a query, None where it has none."""
-        return next(iter(self.query(expr).values()), None)
+        return next(iter(self.query(expr, at_seconds).values()), None)
 
-    def wait_until(self, expr: str, value: float) -> None:
+    def wait_until(self, expr: str, value: float, timeout_seconds: float = WAIT_SECONDS) -> None:
         """Wait until the query gives the value."""
-        deadline = time.monotonic() + WAIT_SECONDS
+        deadline = time.monotonic() + timeout_seconds
         while (found := self.number(expr)) != value:
             assert time.monotonic() < deadline, f"{expr} is {found}, not {value}"
             time.sleep(0.05)

@@ -146,13 +146,6 @@ class Recorder:
         if self._unwritten_since is not None and now - self._unwritten_since >= wait_seconds:
             self.submit({})
 
-    def close(self, timeout_seconds: float) -> None:
-        """Write what waits, within the time, and close the ledger."""
-        deadline = self._monotonic() + timeout_seconds
-        while self._under_way and self._monotonic() < deadline:
-            self.completed()
-        self._ledger.close()
-
     def _unwritten(self) -> None:
         if self._unwritten_since is None:
             self._unwritten_since = self._monotonic()

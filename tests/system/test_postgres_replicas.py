@@ -5,6 +5,7 @@ REPLICA_KILLS says how many deaths the long test has (default 12, a few minutes 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
@@ -14,19 +15,20 @@ import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
-from exporter_process import INHERITED, PROGRAM, ExporterProcess, Scrape
+from exporter_process import INHERITED, PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
-from postgres_server import ROLE, PostgresServer, free_port
+from otlp_receiver import OtlpReceiver, Pushed
+from postgres_server import ROLE, PostgresServer, free_port, postgres_server_on_a_small_volume
+from replicas import DEADLINE_SECONDS, drain, shown_at_last, speaker_of, wait_for_speaker
+
+from exporter.telemetry.otlp import names
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from fake_sqs import Account
+    from pathlib import Path
 
 KILLS = int(os.environ.get("REPLICA_KILLS", "12"))
 REPLICAS = 3
 VISIBILITY_SECONDS = 10
-DEADLINE_SECONDS = 120.0
 FLAGS = ("--sqs.wait-seconds", "1", "--ledger.window", "20s")
 WORST_CASE: dict[str, Any] = {
     "latency_seconds": 0.002,
@@ -36,43 +38,6 @@ WORST_CASE: dict[str, Any] = {
     "return_after_seconds": 1.0,
     "hide": 0.05,
 }
-
-
-def speaker_of(replicas: Sequence[ExporterProcess]) -> tuple[ExporterProcess, Scrape] | None:
-    """Return the replica that shows what the ledger keeps, and what it shows; None: for the moment none does."""
-    for one in replicas:
-        try:
-            scrape = one.scrape()
-        except OSError:
-            continue
-        if scrape.total("sqs_exporter_speaker") == 1:
-            return one, scrape
-        assert scrape.received == 0
-    return None
-
-
-def drain(sqs: FakeSqs, replicas: Sequence[ExporterProcess]) -> Account:
-    """Wait until every message is deleted; what a killed replica was given comes back first."""
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        try:
-            return sqs.wait_until(lambda account: account.remaining == 0, 3.0)
-        except TimeoutError:
-            last_lines = "\n".join(one.last_lines for one in replicas)
-            assert time.monotonic() < deadline, f"{sqs.account()}\n{last_lines}"
-            sqs.advance(VISIBILITY_SECONDS)
-
-
-def shown_at_last(replicas: Sequence[ExporterProcess], account: Account) -> Scrape:
-    """Wait until the speaker shows as many events as were sent; returns what it shows."""
-    sent = sum(totals.count for totals in account.types.values())
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while True:
-        found = speaker_of(replicas)
-        if found is not None and found[1].counted >= sent:
-            return found[1]
-        assert time.monotonic() < deadline, found
-        time.sleep(0.2)
 
 
 def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: PostgresServer) -> None:
@@ -99,7 +64,7 @@ def test_replicas_are_exact_while_they_and_postgresql_are_killed(postgres: Postg
                     postgres.stop(signal.SIGQUIT)
                     postgres.start()
             sqs.advance(2.0)
-        account = drain(sqs, replicas)
+        account = drain(sqs, replicas, VISIBILITY_SECONDS)
         scrape = shown_at_last(replicas, account)
         assert scrape.agrees_with(account)
         assert scrape.duplicate > account.sent // 20
@@ -130,6 +95,56 @@ def test_only_the_speaker_writes_the_summary(postgres: PostgresServer) -> None:
         assert sum(json.loads(line)["count"] for line in other.stdout[-len(account.types) :]) == 300
 
 
+def test_the_speaker_alone_pushes_what_the_ledger_keeps(postgres: PostgresServer) -> None:
+    """OTLP has two resources: the ledger's, which stays the same whoever speaks, and each process's for its health."""
+    url = postgres.new_database("pushed")
+    with FakeSqs() as sqs, ExitStack() as stack:
+        receivers = [stack.enter_context(OtlpReceiver()) for _ in range(2)]
+        replicas = [
+            stack.enter_context(
+                ExporterProcess(sqs.environment | receiver.environment, url, *FLAGS, "--ledger.name", "shop")
+            )
+            for receiver in receivers
+        ]
+        sqs.load(300, seed=2)
+        account = drain(sqs, replicas)
+        sent = sum(totals.count for totals in account.types.values())
+        shown_at_last(replicas, account)
+        speaks = replicas.index(wait_for_speaker(replicas))
+
+        def all_counted(push: Pushed) -> bool:
+            return sum(count for count, _ in push.points("sqs.events", names.EVENT_TYPE).values()) == sent
+
+        first = receivers[speaks].wait_for_push(all_counted)
+        (silent,) = [one for one in receivers if one is not receivers[speaks]]
+        of_silent = silent.wait_for_push(lambda push: "sqs.exporter.ready" in push.metrics, len(silent.pushed))
+        of_process, of_ledger = first.resources["sqs.exporter.ready"], first.resource
+        assert of_ledger[names.SERVICE_INSTANCE_ID] == "shop"
+        (health,) = {resource[names.SERVICE_INSTANCE_ID] for resource in of_silent.resources.values()}
+        assert len({"shop", of_process[names.SERVICE_INSTANCE_ID], health}) == 3
+        assert first.metrics.keys() - of_silent.metrics.keys() >= {"sqs.events", "sqs.exporter.messages.received"}
+        kept = {name for name, resource in first.resources.items() if resource == of_ledger}
+        assert kept.isdisjoint(of_silent.metrics)
+        speakers = [push.metrics["sqs.exporter.speaker"].gauge.data_points[0] for push in (first, of_silent)]
+        assert [point.as_int for point in speakers] == [1, 0]
+        assert replicas[speaks].terminate() == 0
+        then = silent.wait_for_push(all_counted)
+        assert then.resource == of_ledger
+        assert then.points("sqs.events", names.EVENT_TYPE) == first.points("sqs.events", names.EVENT_TYPE)
+
+
+def test_a_backup_is_left_to_postgresqls_own_tools(postgres: PostgresServer) -> None:
+    """SIGUSR1 is answered by a line of the log that says what to use, and all goes on."""
+    with FakeSqs() as sqs, ExporterProcess(sqs.environment, postgres.new_database("backup"), *FLAGS) as exporter:
+        exporter.wait_until_ready()
+        exporter.process.send_signal(signal.SIGUSR1)
+        sqs.load(10, seed=1)
+        assert shown_at_last([exporter], drain(sqs, [exporter])).counted == 10
+        assert exporter.terminate() == 0
+        (line,) = [line for line in exporter.stderr if "no backup was begun" in line]
+        assert "pg_dump" in line
+
+
 def test_postgresql_that_is_absent_at_the_start_is_waited_for(postgres: PostgresServer) -> None:
     """Health is served, readiness says where PostgreSQL is looked for, nothing is received; then all is counted."""
     url = postgres.new_database("absent")
@@ -145,6 +160,35 @@ def test_postgresql_that_is_absent_at_the_start_is_waited_for(postgres: Postgres
             account = drain(sqs, [exporter])
             assert shown_at_last([exporter], account).agrees_with(account)
             assert exporter.terminate() == 0
+
+
+def test_a_disk_that_is_full_is_waited_for() -> None:
+    """PostgreSQL finds no space in earnest: what it did not commit is not deleted, and all is exact afterwards."""
+    small = {"max_wal_size": "32MB", "min_wal_size": "32MB", "max_connections": "20", "shared_buffers": "16MB"}
+    with (
+        postgres_server_on_a_small_volume(72, small) as server,
+        FakeSqs() as sqs,
+        ExporterProcess(sqs.environment, server.url(), *FLAGS) as exporter,
+    ):
+        sqs.load(500, seed=1)
+        drain(sqs, [exporter])
+        fill(server.directory / "other")
+        for seed in range(2, 12):
+            sqs.load(1_000, seed=seed)
+        exporter.wait_until_told("No space left on device")
+        assert sqs.account().deleted < 10_500
+        (server.directory / "other").unlink()
+        exporter.wait_until_ready()
+        account = drain(sqs, [exporter])
+        assert shown_at_last([exporter], account).agrees_with(account)
+        assert exporter.terminate() == 0
+
+
+def fill(path: Path) -> None:
+    """Write to a file until its volume is full."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
 
 
 def test_a_paused_speaker_is_silent_when_it_goes_on(postgres: PostgresServer) -> None:

@@ -11,6 +11,7 @@ from exporter.consumer.loop import (
     COMMIT_MESSAGES,
     COMMIT_WAIT_SECONDS,
     DELETE_GRACE_SECONDS,
+    ITERATION_SECONDS,
     MAX_GATHERED_MESSAGES,
 )
 from exporter.consumer.queue import FIRST_WAIT_SECONDS, MAX_IN_FLIGHT
@@ -638,6 +639,23 @@ def test_a_stop_waits_for_the_commit_under_way_and_deletes_after_it() -> None:
     house.sqs.confirm_delete("orders")
     house.run()
     assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+
+
+def test_a_stop_waits_for_a_slow_commit_without_asking_for_it_all_the_time() -> None:
+    """Each iteration waits, for the ledger's descriptor among others, though more messages wait to be submitted."""
+    house = House().with_queue()
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.answer_receive("orders", "b")
+    house.run()
+    house.consumer.stop()
+    house.run(after_seconds=0.1)
+    house.sqs.waits.clear()
+    for _ in range(12):
+        house.run(after_seconds=ITERATION_SECONDS)
+    assert set(house.sqs.waits) == {ITERATION_SECONDS}
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
 
 
 def test_until_empty_ends_when_every_queue_is_empty_and_all_is_deleted() -> None:

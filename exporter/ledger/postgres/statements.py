@@ -58,6 +58,8 @@ SELECT $1::int, q.id, c.seconds, c.seconds FROM {SCHEMA}.queues q, LATERAL (SELE
 ON CONFLICT DO NOTHING
 """
 
+# The sub-selects in `settled` hide from the planner how many ids there are. It takes a look at each by the index for so
+# dear that it would rather read a table of 200,000 ids from one end to the other, with each commit.
 COMMIT = f"""
 WITH fence AS (
   UPDATE {SCHEMA}.replicas SET seq = $3::bigint, renewed_at = clock_timestamp()
@@ -85,7 +87,7 @@ WITH fence AS (
   RETURNING queue_id, id, event_id, state
 ), settled AS (
   UPDATE {SCHEMA}.message_ids m SET state = m.state | {SETTLED}
-  FROM fence, unnest($14::smallint[], $15::uuid[]) AS s (queue_id, id)
+  FROM fence, unnest((SELECT $14::smallint[]), (SELECT $15::uuid[])) AS s (queue_id, id)
   WHERE m.queue_id = s.queue_id AND m.id = s.id AND m.state & {SETTLED} = 0 RETURNING m.queue_id, m.event_id
 ), candidates AS (
   SELECT DISTINCT ON (g.queue_id, g.event_id) g.queue_id, g.event_id, g.position
