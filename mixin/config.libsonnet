@@ -31,7 +31,8 @@
     clockSkewSeconds: 30,
     commitOverdueSeconds: 30,
     restartsInHalfAnHour: 3,
-    // A type or a queue is missed where it had so many events in the same hour of last week.
-    silentEvents: 10,
+    // A type or a queue is missed where it had so many events in the same hour of last week. Chance alone brings all of n
+    // events into one of two hours once in 2^n times: of five an hour, 10 would miss one every twenty weeks for nothing.
+    silentEvents: 20,
   },
 }
