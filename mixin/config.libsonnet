@@ -6,7 +6,7 @@
     selector: '',
     // The label that tells clusters apart, where one Prometheus (or Thanos, Mimir) has several.
     clusterLabel: 'cluster',
-    // Whether the dashboard offers the choice of a cluster.
+    // Whether the dashboard offers the choice of a cluster on top, instead of in the menu of its controls.
     showCluster: false,
     // Target labels that change when an exporter moves. What the ledger keeps has `instance` from its ledger, and the
     // others blank.
