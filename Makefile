@@ -93,7 +93,7 @@ dist: $(VENV)/dev.stamp ## Build the wheel into dist/
 	$(BIN)/python -m pip --disable-pip-version-check wheel --no-deps --no-build-isolation --wheel-dir dist .
 
 .PHONY: pin-images
-pin-images: ## Add their digests to the images of docker-compose.yml and Dockerfile (needs Docker and a network)
+pin-images: ## Add their digests to the images of the compose files and the Dockerfile (needs Docker and a network)
 	$(PYTHON) compose/pin_images.py
 
 .PHONY: lock

@@ -1,6 +1,6 @@
 """Pins the images of the stack by digest: `make pin-images` asks their registries what each tag is today.
 
-docker-compose.yml and the Dockerfile name images by exact tag, which a registry may still give another content. With
+The compose files and the Dockerfile name images by exact tag, which a registry may still give another content. With
 digests in place, what is pulled is what was looked at. Docker with buildx and a network are needed.
 """
 
@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-FILES = (ROOT / "docker-compose.yml", ROOT / "Dockerfile")
+FILES = (ROOT / "docker-compose.yml", ROOT / "docker-compose.replicas.yml", ROOT / "Dockerfile")
 IMAGE = re.compile(
     r"^(?P<before>\s*image: |ARG BASE_IMAGE=)(?P<name>[\w./-]+:(?!local\b)[\w.-]+)(?:@sha256:[0-9a-f]{64})?$",
     re.MULTILINE,

@@ -103,7 +103,8 @@ def what_the_business_sees(board: Dashboard) -> None:
             hourly_events,
             see(
                 "The last seven days beside the seven before, an hour at each point (extrapolated by Prometheus, so "
-                "about right). Bad is a line that leaves the other one. No second line: no data of last week.",
+                "about right), the first at the first full hour. Bad is a line that leaves the other one. No second "
+                "line: no data of last week.",
                 "SqsExporterQueueSilent",
             ),
             every="1h",
@@ -116,8 +117,8 @@ def what_the_business_sees(board: Dashboard) -> None:
                 "net value": f"sum(increase(sqs_event_value_total{{{TYPE}}}[1d])) - "
                 f"sum(increase(sqs_event_negative_value_total{{{TYPE}}}[1d]))"
             },
-            "The last four weeks, 24 hours at each bar (extrapolated by Prometheus, so about right). Bad is a day that "
-            "differs from the same day of the week before.",
+            "The last four weeks, 24 hours at each bar (extrapolated by Prometheus, so about right), the first at the "
+            "first midnight. Bad is a day that differs from the same day of the week before.",
             bars=True,
             from_zero=False,
             every="1d",

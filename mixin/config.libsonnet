@@ -6,7 +6,7 @@
     selector: '',
     // The label that tells clusters apart, where one Prometheus (or Thanos, Mimir) has several.
     clusterLabel: 'cluster',
-    // Whether the dashboard offers the choice of a cluster.
+    // Whether the dashboard offers the choice of a cluster on top, instead of in the menu of its controls.
     showCluster: false,
     // Target labels that change when an exporter moves. What the ledger keeps has `instance` from its ledger, and the
     // others blank.
@@ -31,7 +31,8 @@
     clockSkewSeconds: 30,
     commitOverdueSeconds: 30,
     restartsInHalfAnHour: 3,
-    // A type or a queue is missed where it had so many events in the same hour of last week.
-    silentEvents: 10,
+    // A type or a queue is missed where it had so many events in the same hour of last week. Chance alone brings all of n
+    // events into one of two hours once in 2^n times: of five an hour, 10 would miss one every twenty weeks for nothing.
+    silentEvents: 20,
   },
 }

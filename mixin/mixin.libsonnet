@@ -15,7 +15,7 @@
     else value,
   local variable(it) =
     if it.name != 'cluster' then it
-    else it { hide: if c.showCluster then 0 else 2, query: std.strReplace(it.query, ', cluster)', ', %s)' % c.clusterLabel) },
+    else it { hide: if c.showCluster then 0 else it.hide, query: std.strReplace(it.query, ', cluster)', ', %s)' % c.clusterLabel) },
 
   grafanaDashboards+:: {
     'sqs-event-exporter.json': adapted(import '../grafana/dashboards/sqs-event-exporter.json') {

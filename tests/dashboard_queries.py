@@ -18,6 +18,8 @@ class Query(NamedTuple):
     panel: str
     legend: str
     expr: str
+    over_time: bool
+    """Whether Grafana asks for a line over the range, not for a number at its end."""
 
     def filled_in(self, **values: str) -> str:
         """Return what Grafana would ask Prometheus with `All` chosen in every variable, or with `values`."""
@@ -26,7 +28,7 @@ class Query(NamedTuple):
 
 
 QUERIES = [
-    Query(panel["title"], target["legendFormat"] or target["refId"], target["expr"])
+    Query(panel["title"], target["legendFormat"] or target["refId"], target["expr"], bool(target.get("range")))
     for panel in PANELS
     for target in panel["targets"]
 ]

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from exporter.telemetry.instrumentation import Instrumentation
     from exporter.telemetry.readiness import Readiness
 
+CONNECTING_SECONDS = 5.0
+"""How long a ledger may be connected to at the start before that is a failure: a restart is none."""
 FLUSH_SECONDS = 1.0
 """How soon what was settled is written when no commit comes by itself."""
 LIMITED_FLUSH_SECONDS = 0.1
@@ -45,8 +47,10 @@ class Recorder:
         self._trying = False
         self.working = ledger.problem is None
         """Whether what is received now can be recorded."""
+        self._at_first = ledger.problem
+        """That it is still to be connected to, which is a failure only where it lasts."""
+        self._connects_until = monotonic() + CONNECTING_SECONDS
         if ledger.problem is not None:
-            # It may only be connecting: that is worth a line of the log where it lasts.
             self._backoff.failed(monotonic())
             readiness.set("ledger", str(ledger.problem))
 
@@ -159,7 +163,9 @@ class Recorder:
         elif self._backoff.due(now):
             self._ledger.reopen()
             problem = self._ledger.problem
-            if problem is not None:
+            if problem is not None and problem is self._at_first and now < self._connects_until:
+                self._backoff.failed(now)
+            elif problem is not None:
                 self._fail(problem)
 
     def _recovered(self) -> None:

@@ -1,4 +1,8 @@
-"""The Grafana dashboard: generated, in line with dashboard-linter, and its totals are whole."""
+"""The Grafana dashboard: generated, in line with dashboard-linter, and its totals are whole.
+
+Tests name the rules of https://github.com/grafana/dashboard-linter that they check. target-promql-rule (a query is
+valid) is what test_prometheus.py shows by asking them all; the two rules for LogQL have nothing to look at here.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +24,19 @@ EXCLUSIONS: dict[str, Any] = yaml.safe_load((ROOT / "grafana" / "dashboards" / "
 VARIABLES = {variable["name"]: variable for variable in DASHBOARD["templating"]["list"]}
 SELECTOR = re.compile(r"([a-zA-Z_:]*)\{([^}]*)\}(\[[^]]*\])?")
 RATES = ("rate(", "irate(", "increase(")
+UNITS = {"none", "short", "locale", "percentunit", "currencyUSD", "bytes", "dateTimeFromNow", "s", "cps"}
+"""Those of panel-units-rule that are in use here; Grafana shows an unknown one as a word behind the number."""
 
 
 def excluded(rule: str, panel: str) -> bool:
     """Whether the linter's exceptions name the panel for the rule."""
     return any(entry["panel"] == panel for entry in EXCLUSIONS.get(rule, {}).get("entries", []))
+
+
+def overridden(panel: dict[str, Any], name: str) -> list[Any]:
+    """Return what the panel's overrides set a property to."""
+    properties = [one for override in panel["fieldConfig"]["overrides"] for one in override["properties"]]
+    return [one["value"] for one in properties if one["id"] == name]
 
 
 def broken_rules(query: Query) -> set[str]:
@@ -55,7 +67,7 @@ def test_generating_the_dashboard_changes_nothing() -> None:
 
 
 def test_the_dashboard_is_the_classic_kind_and_not_edited_in_grafana() -> None:
-    """Every Grafana from 11 on reads it, crosshairs are shared, and its source stays the only one."""
+    """Every Grafana from 11 on reads it, and its source stays the only one (the linter's uneditable-dashboard)."""
     assert DASHBOARD["schemaVersion"] <= 42
     assert DASHBOARD["graphTooltip"] == 1
     assert DASHBOARD["editable"] is False
@@ -71,24 +83,29 @@ def test_the_data_source_is_a_variable() -> None:
         assert part["datasource"]["uid"] == "${datasource}"
 
 
-@pytest.mark.parametrize("name", ["job", "instance", "ledger", "queue", "type"])
+def test_a_label_of_each_kind_can_be_chosen() -> None:
+    """template-job-rule and template-instance-rule, and what the ledger keeps by its own labels."""
+    chosen = {name for name, variable in VARIABLES.items() if variable["type"] == "query"}
+    assert chosen == {"cluster", "ledger", "queue", "type", "job", "instance"}
+
+
+@pytest.mark.parametrize("name", [name for name, variable in VARIABLES.items() if variable["type"] == "query"])
 def test_variables_choose_several_values_or_all(name: str) -> None:
-    """template-job-rule, template-instance-rule and template-on-time-change-reload-rule, for every label."""
+    """template-label-promql-rule and template-on-time-change-reload-rule, and those of job and instance for all."""
     variable = VARIABLES[name]
-    assert variable["type"] == "query"
     assert variable["label"] == name.capitalize()
     assert variable["datasource"]["uid"] == "${datasource}"
     assert variable["multi"]
     assert variable["includeAll"]
-    assert variable["allValue"] == ".+"
+    assert variable["allValue"] == (".*" if name == "cluster" else ".+")  # a cluster is the one that may be absent
     assert variable["refresh"] == 2
     assert re.fullmatch(r"label_values\(.+, " + name + r"\)", variable["query"])
 
 
-def test_the_cluster_is_chosen_everywhere_and_hidden_where_nobody_has_one() -> None:
-    """All clusters are chosen, those without the label too; the mixin shows the variable."""
+def test_the_cluster_is_a_choice_in_the_menu_of_the_dashboards_controls() -> None:
+    """All clusters are chosen, those without the label too; the mixin shows the variable on top."""
     cluster = VARIABLES["cluster"]
-    assert cluster["hide"] == 2
+    assert cluster["hide"] == 3
     assert cluster["allValue"] == ".*"
     assert cluster["current"]["value"] == ["$__all"]
 
@@ -172,7 +189,7 @@ def test_every_panel_has_title_unit_and_a_description_that_says_what_to_do(panel
     """panel-title-description-rule, panel-units-rule and panel-no-targets-rule."""
     assert panel["title"]
     assert len(panel["description"]) > 80
-    assert panel["fieldConfig"]["defaults"]["unit"]
+    assert {panel["fieldConfig"]["defaults"]["unit"], *overridden(panel, "unit")} <= UNITS
     assert panel["targets"]
     assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
     if panel["type"] == "stat":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 import yaml
-from dashboard_queries import QUERIES, ROOT, Query
+from dashboard_queries import PANELS, QUERIES, ROOT, Query
 from prometheus_server import WAIT_SECONDS, Prometheus, free_port, prometheus, write_history
 from simulated_exporter import (
     AGE_BUCKETS,
@@ -103,6 +103,24 @@ def test_every_query_of_every_panel_has_data_at_any_scrape_interval(scraped: Scr
         if not found or all(math.isnan(value) for value in found.values()):
             empty.append((query.panel, query.legend))
     assert empty == []
+
+
+def test_lines_have_no_gaps_at_any_scrape_interval(scraped: Scraped) -> None:
+    """Asked for half an hour as Grafana asks, each step of each chart over time has a point, and none is 0 / 0."""
+    step, half_an_hour = max(5, scraped.interval_seconds), 30 * MINUTE
+    window = max(step + scraped.interval_seconds, 4 * scraped.interval_seconds)
+    end = scraped.until_seconds // step * step
+    over_weeks = {panel["title"] for panel in PANELS if "timeFrom" in panel}  # a point an hour or a day
+    gaps = {}
+    for query in QUERIES:
+        if not query.over_time or query.panel in over_weeks:
+            continue
+        asked = {"query": query.filled_in(__rate_interval=f"{window}s"), "step": str(step)}
+        found = scraped.server.get("query_range", start=str(end - half_an_hour), end=str(end), **asked)["result"]
+        points = {at for series in found for at, value in series["values"] if not math.isnan(float(value))}
+        if missing := half_an_hour // step + 1 - len(points):
+            gaps[query.panel, query.legend] = missing
+    assert gaps == {}
 
 
 def test_nothing_of_another_job_is_shown(scraped: Scraped) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,24 @@ def test_three_exporters_share_a_ledger_in_postgresql() -> None:
     assert "local" not in url
     assert SERVICES["postgres"]["environment"]["POSTGRES_PASSWORD"] == exporter["environment"]["PGPASSWORD"]
     assert not any("/data" in volume for volume in exporter["volumes"])
+
+
+def test_postgresql_is_pinned_hardened_bounded_and_watched() -> None:
+    """It has what every service of the first file has, and listens inside of the stack alone."""
+    postgres = SERVICES["postgres"]
+    assert re.fullmatch(r"postgres:\d+\.\d+(@sha256:[0-9a-f]{64})?", postgres["image"])
+    assert postgres["read_only"] is True
+    assert postgres["cap_drop"] == ["ALL"]
+    assert postgres["security_opt"] == ["no-new-privileges:true"]
+    assert set(postgres["logging"]["options"]) == {"max-size", "max-file"}
+    assert {"mem_limit", "cpus", "pids_limit", "healthcheck"} <= set(postgres)
+    assert "ports" not in postgres
+
+
+def test_its_counts_are_another_ledgers() -> None:
+    """Where the first file ran before, Prometheus sees new series that begin at 0, not counters that fall."""
+    first = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]["exporter"]["environment"]
+    assert SERVICES["exporter"]["environment"]["EXPORTER_LEDGER__NAME"] != first["EXPORTER_LEDGER__NAME"]
 
 
 def test_prometheus_differs_only_in_where_the_exporters_are() -> None:

@@ -115,7 +115,7 @@ def test_a_selector_of_ones_own_leaves_valid_rules(promtool: str, tmp_path: Path
 
 
 def test_a_cluster_label_of_ones_own_is_chosen_by_the_dashboard() -> None:
-    """The hidden variable is shown and asks for the label that tells the site's clusters apart."""
+    """The variable is shown on top and asks for the label that tells the site's clusters apart."""
     changed = evaluated("{ clusterLabel: 'region', showCluster: true }")["dashboards"]["sqs-event-exporter.json"]
     (cluster,) = [one for one in changed["templating"]["list"] if one["name"] == "cluster"]
     assert cluster["hide"] == 0

@@ -33,6 +33,7 @@ STAGES = DOCKERFILE.split("\nFROM ")[1:]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 PROMETHEUS: dict[str, Any] = yaml.safe_load((ROOT / "prometheus.yml").read_text())
+PINNED = ("docker-compose.yml", "docker-compose.replicas.yml", "Dockerfile")
 
 
 def step(instruction: str) -> list[str]:
@@ -145,8 +146,8 @@ def test_base_images_have_an_exact_version() -> None:
 
 
 def test_make_pin_images_adds_the_digest_of_each_tag(tmp_path: Path) -> None:
-    """Each image of compose file and Dockerfile gets what its registry says, again when it says something else."""
-    for name in ("docker-compose.yml", "Dockerfile", "compose/pin_images.py"):
+    """Each image of the compose files and the Dockerfile gets what its registry says, again when that changes."""
+    for name in (*PINNED, "compose/pin_images.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     docker = tmp_path / "docker"
@@ -161,11 +162,13 @@ def test_make_pin_images_adds_the_digest_of_each_tag(tmp_path: Path) -> None:
             plain = SERVICES[name]["image"].partition("@")[0]
             assert service["image"] == (plain if plain.endswith(":local") else f"{plain}@sha256:{digit * 64}")
         assert f"-slim-trixie@sha256:{digit * 64}\n" in (tmp_path / "Dockerfile").read_text()
+        replicas = (tmp_path / "docker-compose.replicas.yml").read_text()
+        assert re.search(rf"image: postgres:[\d.]+@sha256:{digit * 64}\n", replicas)
 
 
 def test_make_pin_images_changes_nothing_where_a_registry_is_silent(tmp_path: Path) -> None:
     """Without a network there is a sentence and no half-pinned file."""
-    for name in ("docker-compose.yml", "Dockerfile", "compose/pin_images.py"):
+    for name in (*PINNED, "compose/pin_images.py"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy(ROOT / name, tmp_path / name)
     docker = tmp_path / "docker"
@@ -176,7 +179,7 @@ def test_make_pin_images_changes_nothing_where_a_registry_is_silent(tmp_path: Pa
     done = subprocess.run(program, check=False, capture_output=True, text=True, env=environment)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("its registry does not say which digest it has (no such host).")
-    for name in ("docker-compose.yml", "Dockerfile"):
+    for name in PINNED:
         assert (tmp_path / name).read_text() == (ROOT / name).read_text()
 
 
