@@ -25,6 +25,8 @@ ANSWER_SECONDS = 10.0
 """For taking an answer."""
 ANSWER_INTERVAL_SECONDS = 0.25
 """Between two answers on one connection, so that a client that asks again and again does not delay the others."""
+BUSY_ANSWER_INTERVAL_SECONDS = 1.0
+"""The same while the server is busy, so that who asks seldom, as a scraper does, is served at once."""
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""
 
@@ -39,7 +41,8 @@ def max_connections() -> int:
 class _Client:
     close_at: float
     write_deadline: float = math.inf
-    next_answer_at: float = -math.inf
+    answered_at: float = -math.inf
+    """When it was, or will be, sent its last answer."""
     waits: bool = False
     """For an answer that is due but not yet there."""
     answer: bytes = b""
@@ -53,8 +56,12 @@ class Clients:
     out. Likewise with the bytes of answers that are not taken: who takes none for longest loses its connection.
     """
 
-    def __init__(self, limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limit: int, *, busy: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`busy` says whether the server has much to do: then who asks again soon waits longer."""
         self._limit = limit
+        self._busy = busy
         self._monotonic = monotonic
         self._clients: dict[IOStream, _Client] = {}
         self._last_answer = b""
@@ -68,17 +75,22 @@ class Clients:
             self.drop_first()
         self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
 
-    def on_request(self, stream: IOStream) -> float:
-        """Note that a whole request arrived; returns for how many seconds its answer has to wait."""
+    def on_request(self, stream: IOStream, *, pipelined: bool = False) -> float:
+        """Note that a whole request arrived; returns for how many seconds its answer has to wait.
+
+        `pipelined` says that more came with it. No scraper does that, and the answer waits as a second one does.
+        """
         client = self._clients.pop(stream, None)
         if client is None:
             return 0.0
         now = self._monotonic()
-        answer_at = max(now, client.next_answer_at)
+        last_at = max(client.answered_at, now if pipelined else -math.inf)
+        interval = BUSY_ANSWER_INTERVAL_SECONDS if self._busy() else ANSWER_INTERVAL_SECONDS
+        answer_at = max(now, last_at + interval)
         self._clients[stream] = _Client(
             close_at=now + KEEP_ALIVE_SECONDS,
             write_deadline=now + ANSWER_SECONDS,
-            next_answer_at=answer_at + ANSWER_INTERVAL_SECONDS,
+            answered_at=answer_at,
             waits=answer_at == now,
         )
         return answer_at - now

@@ -69,7 +69,8 @@ class Requests(HTTPServerConnectionDelegate):
         return task
 
     async def _answer(self, request: Request, connection: HTTP1Connection) -> None:
-        wait_seconds = self._clients.on_request(connection.stream)
+        pipelined = connection.stream._read_buffer_size > 0  # noqa: SLF001 - Tornado has no other word for it
+        wait_seconds = self._clients.on_request(connection.stream, pipelined=pipelined)
         if wait_seconds:
             await asyncio.sleep(wait_seconds)
         answer = await self._site.answer(request)

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from programs import path_of
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
@@ -26,7 +27,6 @@ from exporter.web.clients import Clients
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    import pytest
     from prometheus_client import Metric
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n"
@@ -75,8 +75,10 @@ def resident_bytes() -> int:
 def test_pipelined_requests_take_turns_with_other_connections() -> None:
     """A connection that sends 300 requests at once gets its answers one at a time; a scrape beside it comes first."""
     with serving() as server, connected(server) as greedy:
+        began = time.monotonic()
         greedy.sendall(REQUEST * 300)
         assert greedy.recv(65536).count(b"HTTP/1.1 200 OK") == 1
+        assert time.monotonic() - began >= web_clients.ANSWER_INTERVAL_SECONDS
         began = time.monotonic()
         assert ask(server).status == 200
         assert time.monotonic() - began < 1
@@ -145,7 +147,7 @@ def answered(clients: Clients, answer: bytes, **settings: Any) -> FakeStream:  #
 def test_who_takes_no_answer_for_longest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that several clients are sent count once, and those of clients that took them not at all."""
     monkeypatch.setattr(web_clients, "MAX_UNTAKEN_BYTES", 25)
-    clients = Clients(10)
+    clients = Clients(10, busy=lambda: False)
     shared, second, third = b"a" * 10, b"b" * 10, b"c" * 10
     deaf = [answered(clients, shared), answered(clients, shared), answered(clients, second)]
     quick = answered(clients, third, deaf=False)
@@ -159,7 +161,7 @@ def test_who_takes_no_answer_for_longest_is_closed(monkeypatch: pytest.MonkeyPat
 
 def test_who_waits_for_an_answer_is_not_the_one_to_go() -> None:
     """At the limit newcomers take the place of those who were answered, or who ask nothing."""
-    clients = Clients(2)
+    clients = Clients(2, busy=lambda: False)
     scraper: Any = FakeStream(deaf=False)
     clients.on_connect(scraper)
     clients.on_request(scraper)
@@ -175,13 +177,34 @@ def test_who_waits_for_an_answer_is_not_the_one_to_go() -> None:
 def test_an_answer_waits_where_the_last_on_its_connection_was_just_now() -> None:
     """The first comes at once, as does any that is asked for now and then."""
     now = [0.0]
-    clients = Clients(10, monotonic=lambda: now[0])
+    clients = Clients(10, busy=lambda: False, monotonic=lambda: now[0])
     stream: Any = FakeStream()
     clients.on_connect(stream)
     assert clients.on_request(stream) == 0
     assert clients.on_request(stream) == web_clients.ANSWER_INTERVAL_SECONDS
     now[0] = 10
     assert clients.on_request(stream) == 0
+
+
+def test_while_the_server_is_busy_only_those_who_ask_again_soon_wait_longer() -> None:
+    """A second request waits until the last answer is a second old; a first one does not, nor one after a while."""
+    now = [0.0]
+    clients = Clients(10, busy=lambda: True, monotonic=lambda: now[0])
+    stream: Any = FakeStream()
+    clients.on_connect(stream)
+    assert clients.on_request(stream) == 0
+    now[0] = 0.4
+    assert clients.on_request(stream) == pytest.approx(web_clients.BUSY_ANSWER_INTERVAL_SECONDS - 0.4)
+    now[0] = 2.5
+    assert clients.on_request(stream) == 0
+
+
+def test_who_pipelines_waits_for_the_first_answer_too() -> None:
+    """No scraper does that, and a connection that came with 50 requests gives way to one that came with one."""
+    clients = Clients(10, busy=lambda: False, monotonic=lambda: 5.0)
+    stream: Any = FakeStream()
+    clients.on_connect(stream)
+    assert clients.on_request(stream, pipelined=True) == web_clients.ANSWER_INTERVAL_SECONDS
 
 
 def test_requests_of_a_client_that_was_dropped_are_not_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:
