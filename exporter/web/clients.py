@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tornado.iostream import IOStream
+
+    Address = tuple[Any, ...]
 
 MAX_CONNECTIONS = 512
 """Far more than there are scrapers, and few enough that strangers cost some 30 MB at most."""
@@ -52,8 +55,9 @@ class _Client:
 class Clients:
     """The open connections, the one silent for longest first. Used by the server's thread alone.
 
-    At the limit a newcomer takes the place of the first, so strangers who only hold connections never keep a scrape
-    out. Likewise with the bytes of answers that are not taken: who takes none for longest loses its connection.
+    At the limit a newcomer takes the place of one that is parked, else of the first, so strangers who only hold
+    connections never keep a scrape out. Likewise with the bytes of answers that are not taken: who takes none for
+    longest loses its connection.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class Clients:
         self._busy = busy
         self._monotonic = monotonic
         self._clients: dict[IOStream, _Client] = {}
+        self._parked: dict[IOStream, Address] = {}
         self._last_answer = b""
 
     def __len__(self) -> int:
@@ -75,18 +80,30 @@ class Clients:
             self.drop_first()
         self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
 
-    def on_request(self, stream: IOStream, *, pipelined: bool = False) -> float:
-        """Note that a whole request arrived; returns for how many seconds its answer has to wait.
+    def park(self, stream: IOStream, address: Address) -> None:
+        """Leave a connection that was taken in unserved for now; the first to go where newcomers need its place."""
+        self._parked[stream] = address
 
-        `pipelined` says that more came with it. No scraper does that, and the answer waits as a second one does.
-        """
+    @property
+    def parked(self) -> int:
+        """How many are."""
+        return len(self._parked)
+
+    def unpark(self) -> tuple[IOStream, Address] | None:
+        """Return the connection that was parked for longest, to be served now; None while the server is busy."""
+        if self._busy() or not self._parked:
+            return None
+        stream = next(iter(self._parked))
+        return stream, self._parked.pop(stream)
+
+    def on_request(self, stream: IOStream) -> float:
+        """Note that a whole request arrived; returns for how many seconds its answer has to wait."""
         client = self._clients.pop(stream, None)
         if client is None:
             return 0.0
         now = self._monotonic()
-        last_at = max(client.answered_at, now if pipelined else -math.inf)
         interval = BUSY_ANSWER_INTERVAL_SECONDS if self._busy() else ANSWER_INTERVAL_SECONDS
-        answer_at = max(now, last_at + interval)
+        answer_at = max(now, client.answered_at + interval)
         self._clients[stream] = _Client(
             close_at=now + KEEP_ALIVE_SECONDS,
             write_deadline=now + ANSWER_SECONDS,
@@ -111,9 +128,12 @@ class Clients:
         self._clients.pop(stream, None)
 
     def drop_first(self) -> bool:
-        """Close the connection that was silent for longest and waits for nothing; False where there is none at all."""
+        """Close a connection: one that is parked, else the one silent for longest that waits for nothing.
+
+        Returns False where there is none at all.
+        """
         idle = (stream for stream, client in self._clients.items() if not client.waits)
-        stream = next(idle, None) or next(iter(self._clients), None)
+        stream = next(iter(self._parked), None) or next(idle, None) or next(iter(self._clients), None)
         if stream is None:
             return False
         self._drop(stream)
@@ -149,6 +169,7 @@ class Clients:
 
     def _drop(self, stream: IOStream) -> None:
         del self._clients[stream]
+        self._parked.pop(stream, None)
         if stream.writing():
             # Reset it, or the kernel keeps the rest of the answer for minutes, for a client that does not take it.
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
