@@ -28,8 +28,8 @@ ANSWER_SECONDS = 10.0
 """For taking an answer."""
 ANSWER_INTERVAL_SECONDS = 0.25
 """Between two answers on one connection, so that a client that asks again and again does not delay the others."""
-BUSY_ANSWER_INTERVAL_SECONDS = 1.0
-"""The same while the server is busy, so that who asks seldom, as a scraper does, is served at once."""
+LONG_ANSWER_INTERVAL_SECONDS = 1.0
+"""The same for who pipelines, and for all while the server is busy, so that who asks seldom is served at once."""
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""
 
@@ -50,6 +50,8 @@ class _Client:
     """For an answer that is due but not yet there."""
     answer: bytes = b""
     """What it was sent last."""
+    pipelines: bool = False
+    """Whether it sent several requests at once, as no scraper does."""
 
 
 class Clients:
@@ -81,7 +83,8 @@ class Clients:
         self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
 
     def park(self, stream: IOStream, address: Address) -> None:
-        """Leave a connection that was taken in unserved for now; the first to go where newcomers need its place."""
+        """Leave a connection that pipelines unserved for now; it is the first to go where newcomers need its place."""
+        self._clients[stream].pipelines = True
         self._parked[stream] = address
 
     @property
@@ -102,13 +105,15 @@ class Clients:
         if client is None:
             return 0.0
         now = self._monotonic()
-        interval = BUSY_ANSWER_INTERVAL_SECONDS if self._busy() else ANSWER_INTERVAL_SECONDS
+        seldom = client.pipelines or self._busy()
+        interval = LONG_ANSWER_INTERVAL_SECONDS if seldom else ANSWER_INTERVAL_SECONDS
         answer_at = max(now, client.answered_at + interval)
         self._clients[stream] = _Client(
             close_at=now + KEEP_ALIVE_SECONDS,
             write_deadline=now + ANSWER_SECONDS,
             answered_at=answer_at,
             waits=answer_at == now,
+            pipelines=client.pipelines,
         )
         return answer_at - now
 

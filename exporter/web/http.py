@@ -33,7 +33,7 @@ COPIED_BYTES = 32 * 1024
 """Larger bodies are sent as they are, without a copy for each client: many clients share one exposition."""
 PEEKED_BYTES = 2048
 """Of a new connection: more than an ordinary request."""
-UNPARK_SECONDS = 0.01
+UNPARK_SECONDS = 0.02
 """Between two connections that were parked."""
 REASONS = {status.value: status.phrase for status in HTTPStatus}
 

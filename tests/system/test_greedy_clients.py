@@ -192,7 +192,7 @@ def test_while_the_server_is_busy_only_those_who_ask_again_soon_wait_longer() ->
     clients.on_connect(stream)
     assert clients.on_request(stream) == 0
     now[0] = 0.4
-    assert clients.on_request(stream) == pytest.approx(web_clients.BUSY_ANSWER_INTERVAL_SECONDS - 0.4)
+    assert clients.on_request(stream) == pytest.approx(web_clients.LONG_ANSWER_INTERVAL_SECONDS - 0.4)
     now[0] = 2.5
     assert clients.on_request(stream) == 0
 
@@ -216,6 +216,14 @@ def test_who_is_parked_is_served_when_the_server_is_not_busy() -> None:
     served: list[Any] = [clients.unpark() for _ in range(3)]
     assert served == [(first, ("127.0.0.1", 1)), (second, ("127.0.0.1", 1)), None]
     assert len(clients) == 2
+
+
+def test_who_pipelines_is_answered_once_a_second() -> None:
+    """Busy or not."""
+    clients = Clients(10, busy=lambda: False, monotonic=lambda: 5.0)
+    stream: Any = parked(clients)
+    clients.unpark()
+    assert [clients.on_request(stream) for _ in range(3)] == [0, 1, 2]
 
 
 def test_who_is_parked_gives_way_to_newcomers_before_an_idle_scraper_does() -> None:
