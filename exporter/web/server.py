@@ -132,7 +132,8 @@ class WebServer:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector(self._pace))) as runner:
+            selector = PacedSelector(self._pace, first={one.fileno() for one in self._sockets})
+            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
                 runner.run(self._serve())
         except BaseException:
             for one in self._sockets:

@@ -83,6 +83,23 @@ def test_pipelined_requests_take_turns_with_other_connections() -> None:
         assert greedy.recv(65536).count(b"HTTP/1.1 200 OK") == 1
 
 
+def test_a_crowd_that_pipelines_takes_no_scrapers_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 greedy clients for 50 places those that wait longest go; who scraped before still can, as can newcomers."""
+    monkeypatch.setattr(web, "max_connections", lambda: 50)
+    with serving() as server, ExitStack() as stack:
+        scraper = stack.enter_context(connected(server))
+        scraper.sendall(REQUEST)
+        assert scraper.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        for _ in range(300):
+            greedy = stack.enter_context(connected(server))
+            greedy.sendall(REQUEST * 50)
+        assert ask(server).status == 200
+        scraper.sendall(REQUEST)
+        assert scraper.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        greedy.settimeout(PATIENCE_SECONDS)
+        assert greedy.recv(15) == b"HTTP/1.1 200 OK"
+
+
 def test_parallel_scrapes_share_an_exposition() -> None:
     """Two hundred scrapes at once cost a few collections, and all are answered."""
     large = Large()

@@ -56,23 +56,18 @@ def readable_pipes(count: int) -> Iterator[list[int]]:
             os.close(descriptor)
 
 
-def test_a_thread_that_always_has_work_gets_its_share() -> None:
-    """Never more in the long run, however much there is to do."""
+@pytest.mark.parametrize("waits_seconds", [0.0, 0.002])
+def test_a_thread_that_always_has_work_gets_its_share(waits_seconds: float) -> None:
+    """Never more in the long run, however much there is to do, and whoever else keeps it from the processors."""
     thread, pace = FakeThread(), Pace()
+    pace.rest_seconds(thread.look())
+    thread.work(BURST_SECONDS)
+    before = thread.look()
     for _ in range(2000):
         thread.rest(pace.rest_seconds(thread.look()))
         thread.work(0.002)
-    assert thread.cpu / thread.now == pytest.approx(SHARE, rel=0.05)
-
-
-def test_a_thread_that_waits_for_a_processor_gets_no_more_than_its_share() -> None:
-    """Other programs may keep both the consumer and the web server from running: that leaves nothing to take."""
-    thread, pace = FakeThread(), Pace()
-    for _ in range(2000):
-        thread.rest(pace.rest_seconds(thread.look()))
-        thread.work(0.002)
-        thread.rest(0.002)
-    assert thread.cpu / thread.now <= SHARE * 1.05
+        thread.rest(waits_seconds)
+    assert (thread.cpu - before.cpu) / (thread.now - before.now) == pytest.approx(SHARE, rel=0.05)
 
 
 def test_an_ordinary_scrape_never_rests() -> None:
@@ -113,7 +108,7 @@ def test_rests_are_short_and_idle_time_is_not_saved_up() -> None:
 def test_of_many_ready_connections_each_has_its_turn() -> None:
     """A selection is short, and no connection is left out for long."""
     thread = FakeThread()
-    with readable_pipes(100) as readers, PacedSelector(Pace(), thread.look, thread.rest) as selector:
+    with readable_pipes(100) as readers, PacedSelector(Pace(), look=thread.look, sleep=thread.rest) as selector:
         for reader in readers:
             selector.register(reader, selectors.EVENT_READ)
         seen: list[int] = []
@@ -125,10 +120,27 @@ def test_of_many_ready_connections_each_has_its_turn() -> None:
         assert set(seen) == set(readers)
 
 
+def test_what_is_listened_on_goes_before_all_connections() -> None:
+    """A newcomer does not wait until all the others had their turn."""
+    thread = FakeThread()
+    with readable_pipes(100) as readers:
+        listener = readers[70]
+        with PacedSelector(Pace(), first={listener}, look=thread.look, sleep=thread.rest) as selector:
+            for reader in readers:
+                selector.register(reader, selectors.EVENT_READ)
+            seen: list[int] = []
+            for _ in range(7):
+                thread.rest(POLL_SECONDS)
+                first, *others = [key.fd for key, _ in selector.select(0)]
+                assert first == listener
+                seen += others
+            assert set(seen) == set(readers) - {listener}
+
+
 def test_other_work_is_not_interrupted_by_a_look_at_the_connections_each_time() -> None:
     """While there is work to do the connections are looked at once a millisecond; without any they are at once."""
     thread = FakeThread()
-    with readable_pipes(1) as readers, PacedSelector(Pace(), thread.look, thread.rest) as selector:
+    with readable_pipes(1) as readers, PacedSelector(Pace(), look=thread.look, sleep=thread.rest) as selector:
         thread.rest(1)
         assert selector.select(0) == []
         selector.register(readers[0], selectors.EVENT_READ)
