@@ -84,7 +84,7 @@ def test_pipelined_requests_take_turns_with_other_connections() -> None:
 
 
 def test_a_crowd_that_pipelines_takes_no_scrapers_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 300 greedy clients for 50 places those that wait longest go; who scraped before still can, as can newcomers."""
+    """Of 300 greedy clients for 50 places the longest waiting go, no scraper does, and the last is served."""
     monkeypatch.setattr(web, "max_connections", lambda: 50)
     with serving() as server, ExitStack() as stack:
         scraper = stack.enter_context(connected(server))
