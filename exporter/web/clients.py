@@ -99,6 +99,11 @@ class Clients:
         stream = next(iter(self._parked))
         return stream, self._parked.pop(stream)
 
+    def drop_parked(self) -> None:
+        """Close all that are parked: the server ends."""
+        for stream in list(self._parked):
+            self._drop(stream)
+
     def on_request(self, stream: IOStream) -> float:
         """Note that a whole request arrived; returns for how many seconds its answer has to wait."""
         client = self._clients.pop(stream, None)

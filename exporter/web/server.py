@@ -166,6 +166,7 @@ class WebServer:
                 self._renew(server)
                 self._site.take_counts()
         server.stop()
+        self._clients.drop_parked()
         self._site.passwords.close()
         try:
             async with asyncio.timeout(STOP_SECONDS):

@@ -18,13 +18,14 @@ from programs import path_of
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from test_web import PATIENCE_SECONDS, ask, connected, serving, wait_until
+from test_web import PATIENCE_SECONDS, ask, connected, is_closed_by_the_server, serving, wait_until
 
 from exporter.web import clients as web_clients
 from exporter.web import server as web
 from exporter.web.clients import Clients
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
 
     from prometheus_client import Metric
@@ -84,20 +85,22 @@ def test_pipelined_requests_take_turns_with_other_connections() -> None:
 
 
 def test_a_crowd_that_pipelines_takes_no_scrapers_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 300 greedy clients for 50 places the longest waiting go, no scraper does, and the last is served."""
+    """Of 300 greedy clients for 50 places the longest waiting go, no scraper does; all are told of the end."""
     monkeypatch.setattr(web, "max_connections", lambda: 50)
     with serving() as server, ExitStack() as stack:
         scraper = stack.enter_context(connected(server))
         scraper.sendall(REQUEST)
         assert scraper.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        crowd: list[socket.socket] = []
         for _ in range(300):
-            greedy = stack.enter_context(connected(server))
-            greedy.sendall(REQUEST * 50)
+            crowd.append(stack.enter_context(connected(server)))
+            crowd[-1].sendall(REQUEST * 50)
         assert ask(server).status == 200
         scraper.sendall(REQUEST)
         assert scraper.recv(65536).startswith(b"HTTP/1.1 200 OK")
-        greedy.settimeout(PATIENCE_SECONDS)
-        assert greedy.recv(15) == b"HTTP/1.1 200 OK"
+        assert crowd[-1].recv(15) == b"HTTP/1.1 200 OK"
+        server.stop()
+        assert all(is_closed_by_the_server(greedy) for greedy in crowd)
 
 
 def test_parallel_scrapes_share_an_exposition() -> None:
@@ -233,6 +236,14 @@ def test_who_is_parked_is_served_when_the_server_is_not_busy() -> None:
     served: list[Any] = [clients.unpark() for _ in range(3)]
     assert served == [(first, ("127.0.0.1", 1)), (second, ("127.0.0.1", 1)), None]
     assert len(clients) == 2
+
+
+def test_who_is_parked_at_the_end_is_closed() -> None:
+    """Tornado closes the others."""
+    clients = Clients(10, busy=lambda: True)
+    served, waiting = answered(clients, b"x", deaf=False), parked(clients)
+    clients.drop_parked()
+    assert (served.closed, waiting.closed, clients.parked) == (False, True, 0)
 
 
 def test_who_pipelines_is_answered_once_a_second() -> None:
