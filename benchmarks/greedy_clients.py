@@ -1,8 +1,10 @@
 """What greedy clients of the exporter's port cost: the consumer's rate, a scrape's 99th percentile, and memory.
 
 Each load comes and goes beside a consumer that works off a full queue, so that its rates with and without are
-comparable on a machine that has other work. `--tree` measures another checkout with its own `.venv`. Linux only: it
-reads /proc.
+comparable on a machine that has other work. The clients, the stub of SQS and whatever else runs take processors from
+the consumer as well, which is no doing of the exporter: so what it kept is also given for each second in which the
+consumer did not wait for a processor, as Linux counts it. Waiting for the web server's thread is not such a wait.
+`--tree` measures another checkout with its own `.venv`. Linux only: it reads /proc.
 """
 
 from __future__ import annotations
@@ -77,6 +79,8 @@ class Pace(NamedTuple):
     """How the consumer gets on."""
 
     messages_per_second: float
+    messages_per_own_second: float
+    """The same without the time in which the consumer was ready to run but other processes had the processors."""
     cpu_us: float
     """The main thread's processor time for a message."""
     others_share: float
@@ -264,12 +268,21 @@ def _median(paces: list[Pace]) -> Pace:
 
 def _pace(stub: StubSqs, process_id: int) -> Pace:
     """Look at the consumer for a while."""
-    receives, began_at = stub.receives(), time.monotonic()
+    receives, began_at, waited = stub.receives(), time.monotonic(), _waited_seconds(process_id)
     main, every = _cpu_seconds(process_id, process_id), _cpu_seconds(process_id)
     time.sleep(PHASE_SECONDS)
     messages, seconds = (stub.receives() - receives) * BATCH_SIZE, time.monotonic() - began_at
     main, every = _cpu_seconds(process_id, process_id) - main, _cpu_seconds(process_id) - every
-    return Pace(messages / seconds, main / max(1, messages) * 1e6, (every - main) / seconds)
+    own_seconds = seconds - (_waited_seconds(process_id) - waited)
+    return Pace(messages / seconds, messages / own_seconds, main / max(1, messages) * 1e6, (every - main) / seconds)
+
+
+def _waited_seconds(process_id: int) -> float:
+    """Return how long the main thread was ready to run and had no processor (run_delay).
+
+    https://docs.kernel.org/scheduler/sched-stats.html#proc-pid-schedstat
+    """
+    return int(Path(f"/proc/{process_id}/task/{process_id}/schedstat").read_text().split()[1]) / 1e9
 
 
 def _cpu_seconds(process_id: int, thread_id: int | None = None) -> float:
@@ -287,7 +300,8 @@ def main() -> None:
     parser.add_argument("--only", type=int, help="number of the one load to measure, from 0")
     arguments = parser.parse_args()
     os.chdir(arguments.tree)
-    heads = "| load | messages/s without | with | kept | us a message without | with | web server's share of a core "
+    heads = "| load | messages/s without | with | kept | kept, waits for a processor aside "
+    heads += "| us a message without | with | web server's share of a core "
     print(heads + "| scrape p50 | p99 | failed | memory with kernel | kernel |")
     print("|---|" + "---:|" * (heads.count("|") + 3))
     loads = LOADS if arguments.only is None else LOADS[arguments.only : arguments.only + 1]
@@ -298,6 +312,7 @@ def main() -> None:
             print(
                 f"| {greed.name} | {found.without.messages_per_second:,.0f} | {found.under.messages_per_second:,.0f} "
                 f"| {found.under.messages_per_second / found.without.messages_per_second:.0%} "
+                f"| {found.under.messages_per_own_second / found.without.messages_per_own_second:.0%} "
                 f"| {found.without.cpu_us:.1f} | {found.under.cpu_us:.1f} | {found.under.others_share:.0%} "
                 f"| {found.scrape_ms(50):.0f} ms "
                 f"| {found.scrape_ms(99):.0f} ms | {found.failed_scrapes} of {scrapes} "

@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     from tornado.iostream import IOStream
+
+    Address = tuple[Any, ...]
 
 MAX_CONNECTIONS = 512
 """Far more than there are scrapers, and few enough that strangers cost some 30 MB at most."""
@@ -25,6 +28,8 @@ ANSWER_SECONDS = 10.0
 """For taking an answer."""
 ANSWER_INTERVAL_SECONDS = 0.25
 """Between two answers on one connection, so that a client that asks again and again does not delay the others."""
+LONG_ANSWER_INTERVAL_SECONDS = 1.0
+"""The same for who pipelines, and for all while the server is busy, so that who asks seldom is served at once."""
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""
 
@@ -39,24 +44,33 @@ def max_connections() -> int:
 class _Client:
     close_at: float
     write_deadline: float = math.inf
-    next_answer_at: float = -math.inf
+    answered_at: float = -math.inf
+    """When it was, or will be, sent its last answer."""
     waits: bool = False
     """For an answer that is due but not yet there."""
     answer: bytes = b""
     """What it was sent last."""
+    pipelines: bool = False
+    """Whether it sent several requests at once, as no scraper does."""
 
 
 class Clients:
     """The open connections, the one silent for longest first. Used by the server's thread alone.
 
-    At the limit a newcomer takes the place of the first, so strangers who only hold connections never keep a scrape
-    out. Likewise with the bytes of answers that are not taken: who takes none for longest loses its connection.
+    At the limit a newcomer takes the place of one that is parked, else of the first, so strangers who only hold
+    connections never keep a scrape out. Likewise with the bytes of answers that are not taken: who takes none for
+    longest loses its connection.
     """
 
-    def __init__(self, limit: int, monotonic: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, limit: int, *, busy: Callable[[], bool], monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`busy` says whether the server has much to do: then who asks again soon waits longer."""
         self._limit = limit
+        self._busy = busy
         self._monotonic = monotonic
         self._clients: dict[IOStream, _Client] = {}
+        self._parked: dict[IOStream, Address] = {}
         self._last_answer = b""
 
     def __len__(self) -> int:
@@ -68,18 +82,43 @@ class Clients:
             self.drop_first()
         self._clients[stream] = _Client(close_at=self._monotonic() + FIRST_REQUEST_SECONDS)
 
+    def park(self, stream: IOStream, address: Address) -> None:
+        """Leave a connection that pipelines unserved for now; it is the first to go where newcomers need its place."""
+        self._clients[stream].pipelines = True
+        self._parked[stream] = address
+
+    @property
+    def parked(self) -> int:
+        """How many are."""
+        return len(self._parked)
+
+    def unpark(self) -> tuple[IOStream, Address] | None:
+        """Return the connection that was parked for longest, to be served now; None while the server is busy."""
+        if self._busy() or not self._parked:
+            return None
+        stream = next(iter(self._parked))
+        return stream, self._parked.pop(stream)
+
+    def drop_parked(self) -> None:
+        """Close all that are parked: the server ends."""
+        for stream in list(self._parked):
+            self._drop(stream)
+
     def on_request(self, stream: IOStream) -> float:
         """Note that a whole request arrived; returns for how many seconds its answer has to wait."""
         client = self._clients.pop(stream, None)
         if client is None:
             return 0.0
         now = self._monotonic()
-        answer_at = max(now, client.next_answer_at)
+        seldom = client.pipelines or self._busy()
+        interval = LONG_ANSWER_INTERVAL_SECONDS if seldom else ANSWER_INTERVAL_SECONDS
+        answer_at = max(now, client.answered_at + interval)
         self._clients[stream] = _Client(
             close_at=now + KEEP_ALIVE_SECONDS,
             write_deadline=now + ANSWER_SECONDS,
-            next_answer_at=answer_at + ANSWER_INTERVAL_SECONDS,
+            answered_at=answer_at,
             waits=answer_at == now,
+            pipelines=client.pipelines,
         )
         return answer_at - now
 
@@ -99,9 +138,12 @@ class Clients:
         self._clients.pop(stream, None)
 
     def drop_first(self) -> bool:
-        """Close the connection that was silent for longest and waits for nothing; False where there is none at all."""
+        """Close a connection: one that is parked, else the one silent for longest that waits for nothing.
+
+        Returns False where there is none at all.
+        """
         idle = (stream for stream, client in self._clients.items() if not client.waits)
-        stream = next(idle, None) or next(iter(self._clients), None)
+        stream = next(iter(self._parked), None) or next(idle, None) or next(iter(self._clients), None)
         if stream is None:
             return False
         self._drop(stream)
@@ -137,6 +179,7 @@ class Clients:
 
     def _drop(self, stream: IOStream) -> None:
         del self._clients[stream]
+        self._parked.pop(stream, None)
         if stream.writing():
             # Reset it, or the kernel keeps the rest of the answer for minutes, for a client that does not take it.
             stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

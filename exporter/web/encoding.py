@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from prometheus_client import Metric
 from prometheus_client.exposition import generate_latest as encode_text
@@ -44,16 +44,33 @@ class NotPlainError(Exception):
     """A sample has something that is left to prometheus_client."""
 
 
+class Written(NamedTuple):
+    """The lines of some samples."""
+
+    samples: tuple[Sample, ...]
+    lines: bytes
+
+
 class Encoder:
     """Writes the families of one exposition."""
 
     def __init__(
-        self, format_: Format, *, shows_created: Callable[[str], bool], new_series: NewSeries | None = None
+        self,
+        format_: Format,
+        *,
+        shows_created: Callable[[str], bool],
+        new_series: NewSeries | None = None,
+        written: dict[str, list[Written]],
     ) -> None:
-        """`shows_created` says whether the creation times of a name are shown, `new_series` how new series are."""
+        """`shows_created` says whether the creation times of a name are shown, `new_series` how new series are.
+
+        `written` holds the slices of each large family as they were written last: those whose samples are still the
+        same are not written again. It is brought up to date.
+        """
         self._format = format_
         self._shows_created = shows_created
         self._new_series = new_series
+        self._written = written
         self._plain = format_.escaping in _PLAIN_ESCAPINGS
 
     def encode(self, family: Metric) -> Iterator[bytes]:
@@ -72,11 +89,18 @@ class Encoder:
             return
         header = self._library(family, ())
         yield header
+        before, now = self._written.get(family.name, ()), list[Written]()
         while part := tuple(islice(samples, SAMPLES_AT_ONCE)):
+            same = next(islice(before, len(now), None), None)
             try:
-                yield self._lines(part)
+                slice_ = same if same is not None and same.samples == part else Written(part, self._lines(part))
             except NotPlainError:
                 yield self._library(family, part)[len(header) :]
+                continue
+            now.append(slice_)
+            yield slice_.lines
+        if len(now) > 1:
+            self._written[family.name] = now
 
     def _lines(self, samples: Sequence[Sample]) -> bytes:
         lines = []

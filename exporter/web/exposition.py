@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
     from prometheus_client.registry import Collector
 
+    from exporter.web.encoding import Written
     from exporter.web.negotiation import Format
     from exporter.web.zero_first import NewSeries, View, ZeroFirst
 
@@ -90,6 +91,7 @@ class Expositions:
         self._monotonic = monotonic
         self._cpu_seconds = cpu_seconds
         self._made: dict[Wanted, _Made] = {}
+        self._written: dict[str, list[Written]] = {}
         self._making: dict[Wanted, tuple[float, asyncio.Task[Exposition]]] = {}
 
     def __len__(self) -> int:
@@ -128,7 +130,11 @@ class Expositions:
         try:
             step_began = self._cpu_seconds()
             for part in encoded(
-                self._registry, wanted, created_timestamps=self._created_timestamps, new_series=new_series
+                self._registry,
+                wanted,
+                created_timestamps=self._created_timestamps,
+                new_series=new_series,
+                written=self._written,
             ):
                 parts.append(part)
                 step_seconds = self._cpu_seconds() - step_began
@@ -162,10 +168,16 @@ def expose(registry: CollectorRegistry, accept: str, names: Sequence[str], *, cr
 
 
 def encoded(
-    registry: CollectorRegistry, wanted: Wanted, *, created_timestamps: bool, new_series: NewSeries | None = None
+    registry: CollectorRegistry,
+    wanted: Wanted,
+    *,
+    created_timestamps: bool,
+    new_series: NewSeries | None = None,
+    written: dict[str, list[Written]] | None = None,
 ) -> Iterator[bytes]:
     """Collect and encode, giving the text in slices that take about a millisecond each.
 
+    `written` saves the work for large families that have hardly changed since; see Encoder.
     `_created`, which a default Prometheus stores as one more series for every counter, is in OpenMetrics alone.
     """
     openmetrics = wanted.format.kind is Kind.OPENMETRICS
@@ -178,7 +190,12 @@ def encoded(
     def shows_created(name: str) -> bool:
         return created and (not wanted.names or name in wanted.names)
 
-    encoder = Encoder(wanted.format, shows_created=shows_created, new_series=new_series)
+    encoder = Encoder(
+        wanted.format,
+        shows_created=shows_created,
+        new_series=new_series,
+        written={} if written is None else written,
+    )
     for family in source.collect():
         yield from encoder.encode(family)
     if openmetrics:

@@ -7,17 +7,15 @@ import time
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
-SHARE = 0.25
-"""Of one core, for as long as the rest of the process is busy: Python runs one thread of a process at a time."""
-IN_ALL = 0.9
-"""Of one core, for the rest of the process and the web server together: what others leave may be taken."""
-BURST_SECONDS = 0.1
-"""Processor time at once, after a while with less than the share: a scrape of 10,000 types."""
+SHARE = 0.12
+"""Of one core. Python runs one thread of a process at a time, so what the web server takes the consumer lacks."""
+BURST_SECONDS = 0.3
+"""Processor time at once, after a while with less than the share: twice what a scrape of 10,000 new types takes."""
 LONGEST_REST_SECONDS = 0.05
-SMOOTHING_SECONDS = 0.1
-"""Over how long the rest of the process is looked at."""
+POLL_SECONDS = 0.001
+"""Between two looks at the connections while there is other work: each look hands Python's lock to the consumer."""
 EVENTS_AT_ONCE = 16
 """Connections that are served between two looks at the time."""
 
@@ -26,15 +24,13 @@ class Look(NamedTuple):
     """A look at the clocks, in seconds."""
 
     now: float
-    own_cpu: float
-    """Of this thread."""
-    all_cpu: float
-    """Of the whole process."""
+    cpu: float
+    """Taken by this thread."""
 
 
 def look() -> Look:
     """Look at the clocks."""
-    return Look(time.monotonic(), time.thread_time(), time.process_time())
+    return Look(time.monotonic(), time.thread_time())
 
 
 class Pace:
@@ -43,19 +39,20 @@ class Pace:
     def __init__(self) -> None:
         self._before: Look | None = None
         self._allowed = BURST_SECONDS
-        self._others = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether more than half of what may be taken at once is taken: work that can wait should wait now."""
+        return self._allowed < BURST_SECONDS / 2
 
     def rest_seconds(self, seen: Look) -> float:
         """Return how long to rest now; `seen` is a look at the clocks from the thread itself."""
         before, self._before = self._before, seen
-        if before is None or seen.now <= before.now:
+        if before is None:
             return 0.0
-        seconds, own = seen.now - before.now, seen.own_cpu - before.own_cpu
-        others = max(0.0, seen.all_cpu - before.all_cpu - own) / seconds
-        self._others += (others - self._others) * min(1.0, seconds / SMOOTHING_SECONDS)
-        share = max(SHARE, IN_ALL - self._others)
-        self._allowed = min(BURST_SECONDS, self._allowed + seconds * share - own)
-        return min(max(0.0, -self._allowed / share), LONGEST_REST_SECONDS)
+        self._allowed += (seen.now - before.now) * SHARE - (seen.cpu - before.cpu)
+        self._allowed = min(BURST_SECONDS, self._allowed)
+        return min(max(0.0, -self._allowed / SHARE), LONGEST_REST_SECONDS)
 
 
 class PacedSelector(selectors.DefaultSelector):
@@ -65,22 +62,36 @@ class PacedSelector(selectors.DefaultSelector):
     garbage alike. No request is refused; where there are too many, all wait a little.
     """
 
-    def __init__(self, look: Callable[[], Look] = look, sleep: Callable[[float], None] = time.sleep) -> None:
+    def __init__(
+        self,
+        pace: Pace,
+        *,
+        first: Collection[int] = (),
+        look: Callable[[], Look] = look,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        """`first` are descriptors that go before all others where they are ready: those that are listened on."""
         super().__init__()
+        self._pace = pace
+        self._first = first
         self._look = look
         self._sleep = sleep
-        self._pace = Pace()
         self._next_descriptor = 0
+        self._poll_at = 0.0
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Rest where that is due; then return some of the ready connections, in the order of their descriptors."""
-        rest_seconds = self._pace.rest_seconds(self._look())
+        """Rest where that is due; then return some of what is ready, connections in the order of their descriptors."""
+        seen = self._look()
+        if timeout == 0 and seen.now < self._poll_at:
+            return []
+        rest_seconds = self._pace.rest_seconds(seen)
         if rest_seconds:
             self._sleep(rest_seconds)
         events = super().select(timeout)
+        self._poll_at = self._look().now + POLL_SECONDS
         if len(events) > EVENTS_AT_ONCE:
-            first = self._next_descriptor
-            events.sort(key=lambda event: (event[0].fd < first, event[0].fd))
+            begin = self._next_descriptor
+            events.sort(key=lambda event: (event[0].fd not in self._first, event[0].fd < begin, event[0].fd))
             del events[EVENTS_AT_ONCE:]
             self._next_descriptor = events[-1][0].fd + 1
         return events

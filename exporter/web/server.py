@@ -18,7 +18,7 @@ from exporter.web.exposition import Expositions
 from exporter.web.history import ages
 from exporter.web.http import ClientsServer, Requests
 from exporter.web.landing import LandingPage, LandingPages
-from exporter.web.pacing import PacedSelector
+from exporter.web.pacing import Pace, PacedSelector
 from exporter.web.pages import Site
 
 if TYPE_CHECKING:
@@ -87,7 +87,8 @@ class WebServer:
             landing_pages=LandingPages(page, telemetry_path, lambda: ages(registry)),
             config=web_config or WebConfig(path=""),
         )
-        self._clients = Clients(max_connections())
+        self._pace = Pace()
+        self._clients = Clients(max_connections(), busy=lambda: self._pace.busy)
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._started = threading.Event()
@@ -131,7 +132,8 @@ class WebServer:
 
     def _run(self) -> None:
         try:
-            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(PacedSelector())) as runner:
+            selector = PacedSelector(self._pace, first={one.fileno() for one in self._sockets})
+            with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
                 runner.run(self._serve())
         except BaseException:
             for one in self._sockets:
@@ -164,6 +166,7 @@ class WebServer:
                 self._renew(server)
                 self._site.take_counts()
         server.stop()
+        self._clients.drop_parked()
         self._site.passwords.close()
         try:
             async with asyncio.timeout(STOP_SECONDS):

@@ -13,20 +13,21 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from programs import path_of
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
-from test_web import PATIENCE_SECONDS, ask, connected, serving, wait_until
+from test_web import PATIENCE_SECONDS, ask, connected, is_closed_by_the_server, serving, wait_until
 
 from exporter.web import clients as web_clients
 from exporter.web import server as web
 from exporter.web.clients import Clients
 
 if TYPE_CHECKING:
+    import socket
     from collections.abc import Iterable
 
-    import pytest
     from prometheus_client import Metric
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n"
@@ -81,6 +82,25 @@ def test_pipelined_requests_take_turns_with_other_connections() -> None:
         assert ask(server).status == 200
         assert time.monotonic() - began < 1
         assert greedy.recv(65536).count(b"HTTP/1.1 200 OK") == 1
+
+
+def test_a_crowd_that_pipelines_takes_no_scrapers_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 300 greedy clients for 50 places the longest waiting go, no scraper does; all are told of the end."""
+    monkeypatch.setattr(web, "max_connections", lambda: 50)
+    with serving() as server, ExitStack() as stack:
+        scraper = stack.enter_context(connected(server))
+        scraper.sendall(REQUEST)
+        assert scraper.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        crowd: list[socket.socket] = []
+        for _ in range(300):
+            crowd.append(stack.enter_context(connected(server)))
+            crowd[-1].sendall(REQUEST * 50)
+        assert ask(server).status == 200
+        scraper.sendall(REQUEST)
+        assert scraper.recv(65536).startswith(b"HTTP/1.1 200 OK")
+        assert crowd[-1].recv(15) == b"HTTP/1.1 200 OK"
+        server.stop()
+        assert all(is_closed_by_the_server(greedy) for greedy in crowd)
 
 
 def test_parallel_scrapes_share_an_exposition() -> None:
@@ -145,7 +165,7 @@ def answered(clients: Clients, answer: bytes, **settings: Any) -> FakeStream:  #
 def test_who_takes_no_answer_for_longest_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """Bytes that several clients are sent count once, and those of clients that took them not at all."""
     monkeypatch.setattr(web_clients, "MAX_UNTAKEN_BYTES", 25)
-    clients = Clients(10)
+    clients = Clients(10, busy=lambda: False)
     shared, second, third = b"a" * 10, b"b" * 10, b"c" * 10
     deaf = [answered(clients, shared), answered(clients, shared), answered(clients, second)]
     quick = answered(clients, third, deaf=False)
@@ -159,7 +179,7 @@ def test_who_takes_no_answer_for_longest_is_closed(monkeypatch: pytest.MonkeyPat
 
 def test_who_waits_for_an_answer_is_not_the_one_to_go() -> None:
     """At the limit newcomers take the place of those who were answered, or who ask nothing."""
-    clients = Clients(2)
+    clients = Clients(2, busy=lambda: False)
     scraper: Any = FakeStream(deaf=False)
     clients.on_connect(scraper)
     clients.on_request(scraper)
@@ -175,13 +195,73 @@ def test_who_waits_for_an_answer_is_not_the_one_to_go() -> None:
 def test_an_answer_waits_where_the_last_on_its_connection_was_just_now() -> None:
     """The first comes at once, as does any that is asked for now and then."""
     now = [0.0]
-    clients = Clients(10, monotonic=lambda: now[0])
+    clients = Clients(10, busy=lambda: False, monotonic=lambda: now[0])
     stream: Any = FakeStream()
     clients.on_connect(stream)
     assert clients.on_request(stream) == 0
     assert clients.on_request(stream) == web_clients.ANSWER_INTERVAL_SECONDS
     now[0] = 10
     assert clients.on_request(stream) == 0
+
+
+def test_while_the_server_is_busy_only_those_who_ask_again_soon_wait_longer() -> None:
+    """A second request waits until the last answer is a second old; a first one does not, nor one after a while."""
+    now = [0.0]
+    clients = Clients(10, busy=lambda: True, monotonic=lambda: now[0])
+    stream: Any = FakeStream()
+    clients.on_connect(stream)
+    assert clients.on_request(stream) == 0
+    now[0] = 0.4
+    assert clients.on_request(stream) == pytest.approx(web_clients.LONG_ANSWER_INTERVAL_SECONDS - 0.4)
+    now[0] = 2.5
+    assert clients.on_request(stream) == 0
+
+
+def parked(clients: Clients) -> FakeStream:
+    """Let a client come that is served later."""
+    stream: Any = FakeStream(deaf=False)
+    clients.on_connect(stream)
+    clients.park(stream, ("127.0.0.1", 1))
+    assert isinstance(stream, FakeStream)
+    return stream
+
+
+def test_who_is_parked_is_served_when_the_server_is_not_busy() -> None:
+    """One after the other, who waits for longest first."""
+    busy = [True]
+    clients = Clients(10, busy=lambda: busy[0])
+    first, second = parked(clients), parked(clients)
+    assert clients.unpark() is None
+    busy[0] = False
+    served: list[Any] = [clients.unpark() for _ in range(3)]
+    assert served == [(first, ("127.0.0.1", 1)), (second, ("127.0.0.1", 1)), None]
+    assert len(clients) == 2
+
+
+def test_who_is_parked_at_the_end_is_closed() -> None:
+    """Tornado closes the others."""
+    clients = Clients(10, busy=lambda: True)
+    served, waiting = answered(clients, b"x", deaf=False), parked(clients)
+    clients.drop_parked()
+    assert (served.closed, waiting.closed, clients.parked) == (False, True, 0)
+
+
+def test_who_pipelines_is_answered_once_a_second() -> None:
+    """Busy or not."""
+    clients = Clients(10, busy=lambda: False, monotonic=lambda: 5.0)
+    stream: Any = parked(clients)
+    clients.unpark()
+    assert [clients.on_request(stream) for _ in range(3)] == [0, 1, 2]
+
+
+def test_who_is_parked_gives_way_to_newcomers_before_an_idle_scraper_does() -> None:
+    """Otherwise who pipelines could make a scraper connect anew each time."""
+    clients = Clients(3, busy=lambda: True)
+    scraper = answered(clients, b"x", deaf=False)
+    greedy = [parked(clients) for _ in range(4)]
+    assert [stream.closed for stream in greedy] == [True, True, False, False]
+    assert not scraper.closed
+    assert clients.parked == 2
 
 
 def test_requests_of_a_client_that_was_dropped_are_not_worked_off(monkeypatch: pytest.MonkeyPatch) -> None:

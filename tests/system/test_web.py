@@ -617,7 +617,7 @@ class FakeStream:
 def test_a_client_that_asked_may_stay_until_its_next_scrape() -> None:
     """Ten seconds for the first request; then long enough for a scrape a minute, and no longer."""
     now = [0.0]
-    clients = Clients(10, monotonic=lambda: now[0])
+    clients = Clients(10, busy=lambda: False, monotonic=lambda: now[0])
     silent, scraper = FakeStream(), FakeStream()
     for stream in (silent, scraper):
         clients.on_connect(stream)  # type: ignore[arg-type]

@@ -573,6 +573,27 @@ def test_in_every_scrape_nothing_is_lost_track_of() -> None:
         committer.join()
 
 
+def test_samples_of_series_that_no_commit_changed_are_those_of_the_scrape_before() -> None:
+    """Of the others they are new; a series that is no longer there is not shown."""
+    kinds: Series = {(f"type-{n}",): SeriesTotals(n, n * NANO, 0, None, 0.0) for n in range(3)}
+    latest = [replace(SNAPSHOT, series=kinds)]
+    collector = LedgerCollector(
+        ledger=lambda: "shop", snapshots=lambda: {"orders": latest[0]}, attributes=dict, depths=dict
+    )
+
+    def collected() -> list[Any]:
+        return next(family.samples for family in collector.collect() if family.name == "sqs_events")
+
+    before = collected()
+    latest[0] = replace(SNAPSHOT, series={**kinds, ("type-1",): SeriesTotals(5, NANO, 0, None, 0.0)})
+    after = collected()
+    assert [one is other for one, other in zip(after, before, strict=True)] == [True, True, False, False, True, True]
+    assert [sample.value for sample in after] == [0, 0, 5, 0, 2, 0]
+    del kinds["type-0",]
+    latest[0] = replace(SNAPSHOT, series=kinds)
+    assert [sample.value for sample in collected()] == [1, 0, 2, 0]
+
+
 def test_a_scrape_during_a_batch_sees_all_of_it_or_nothing() -> None:
     """A histogram's buckets, count and sum agree in every scrape, whatever the loop observes meanwhile."""
     registry = CollectorRegistry()

@@ -23,6 +23,8 @@ from exporter.web.negotiation import TEXT, Format, Kind
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from exporter.web.encoding import Written
+
 ESCAPINGS = ("underscores", "allow-utf-8", "dots", "values")
 FORMATS = [TEXT, *(Format(kind, escaping) for kind in Kind for escaping in ESCAPINGS)]
 NUMBERS = (0, 1, 3.0, 0.1, -1.5, 123456.5, 999999.0, 1e6, 1234567.25, 1e15, 1e16, 1e21, 1e-7, -1e9, 2**70, 1.7e9)
@@ -111,6 +113,32 @@ def test_created_timestamps_are_those_of_the_library() -> None:
         counter.labels(n).inc(n)
     format_ = Format(Kind.OPENMETRICS, "allow-utf-8")
     assert text_of(registry, format_, created_timestamps=True) == text_of_the_library(registry, format_)
+
+
+@pytest.mark.parametrize("format_", FORMATS, ids=lambda format_: f"{format_.kind.name} {format_.escaping}")
+def test_what_has_not_changed_is_not_written_again_and_is_the_librarys_to_the_byte(format_: Format) -> None:
+    """Of 1,203 samples one changes, one goes and one is left to the library; then it is another family's turn."""
+    written: dict[str, list[Written]] = {}
+
+    def check(registry: Families) -> list[Written]:
+        text = b"".join(encoded(registry, Wanted(format_), created_timestamps=False, written=written))  # type: ignore[arg-type]
+        assert text == text_of_the_library(registry, format_)
+        return written.get("g", [])
+
+    registry = gauges(1203)
+    (family,) = registry.families
+    first = check(registry)
+    family.samples[600] = family.samples[600]._replace(value=-1)
+    second = check(registry)
+    if format_.escaping in {"dots", "values"}:
+        assert written == {}
+    else:
+        assert [one is before for one, before in zip(second, first, strict=True)] == [True, False, True]
+    del family.samples[1]
+    check(registry)
+    family.samples[600] = family.samples[600]._replace(timestamp=1234.5)
+    check(registry)
+    check(gauges(700))
 
 
 # Sharing
