@@ -9,14 +9,14 @@ those of its deliveries (`links`), and the unsettled ones of rows that it drops,
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import chain
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from exporter.ledger.message_ids import ID_BYTES
-from exporter.ledger.sqlite.ids import IdIndex
-from exporter.ledger.sqlite.rows import PRUNE_AT_LEAST, Limits, Moment, Seqs, may_go
+from exporter.ledger.sqlite.rows import PRUNE_AT_LEAST, Limits, Moment, RowMemory, read_row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -87,27 +87,17 @@ class PrunedEvents:
 NOTHING_PRUNED = PrunedEvents()
 
 
-class EventMemory:
+class EventMemory(RowMemory[EventRow]):
     """The ids of events in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
     def __init__(self, intake: IntakeLimit) -> None:
-        self._intake = intake
-        self._index = IdIndex()
+        super().__init__(intake, "event_ids", EventRow._make)
         self._links: dict[bytes, _Link] = {}
-        self._seqs = Seqs()
-        self._oldest: EventRow | None = None
-
-    def __len__(self) -> int:
-        return len(self._index)
 
     @property
     def unsettled(self) -> int:
         """How many unsettled messages hold an event that is remembered."""
         return len(self._links)
-
-    def known(self, event_ids: Iterable[bytes]) -> set[bytes]:
-        """Those of the ids that are remembered."""
-        return self._index.known(event_ids)
 
     def all(self) -> Iterator[bytes]:
         """Yield all ids of events."""
@@ -155,10 +145,6 @@ class EventMemory:
         self._oldest = self._oldest or row
         self._intake.take(row.age_seconds, len(row.links) // _pair.size)
 
-    def prunable(self, now: Moment, limits: Limits, excess: int) -> bool:
-        """Whether the oldest row is due, or may be dropped early."""
-        return self._oldest is not None and _droppable(self._oldest, now, limits, excess)
-
     def prune(  # noqa: PLR0913, PLR0917 - what a commit knows
         self,
         connection: sqlite3.Connection,
@@ -178,7 +164,7 @@ class EventMemory:
         renewed = {event_id for _, event_id in settled}.union(links.values())
         budget = PRUNE_AT_LEAST + 4 * (len(settled) + len(links))
         for row, checksum in self._rows(connection):
-            if budget <= 0 or not _droppable(row, now, limits, excess):
+            if budget <= 0 or not self._droppable(row, now, limits, excess):
                 pruned.oldest = row
                 break
             linked = _linked(row)
@@ -195,7 +181,7 @@ class EventMemory:
             named = {event_id for _, event_id in chain(linked, _pair.iter_unpack(row.settled))}
             dropped = set(self._index.remembered_by(named, row.seq)) - kept - renewed
             pruned.dropped |= dropped
-            pruned.forgotten_early += 0 if _due(row, now, limits) else len(dropped)
+            pruned.forgotten_early += 0 if self._due(row, now, limits) else len(dropped)
             excess -= len(dropped)
             budget -= len(linked) + len(named) + 1
             pruned.seqs.append(row.seq)
@@ -213,9 +199,8 @@ class EventMemory:
         self._seqs.drop(len(pruned.seqs))
         self._oldest = pruned.oldest
 
-    def _rows(self, connection: sqlite3.Connection) -> Iterator[tuple[EventRow, int]]:
-        for seq in self._seqs:
-            yield read_row(connection.execute("SELECT * FROM event_ids WHERE seq = ?", (seq,)).fetchone())
+    def _due(self, row: EventRow, now: Moment, limits: Limits) -> bool:
+        return now.clock_seconds - row.clock_seconds >= limits.id_window_seconds
 
 
 def append(connection: sqlite3.Connection, row: EventRow) -> int:
@@ -227,16 +212,7 @@ def append(connection: sqlite3.Connection, row: EventRow) -> int:
 
 def read_rows(connection: sqlite3.Connection) -> Iterator[tuple[EventRow, int]]:
     """Read the rows of all queues in the order of their commits, with their checksums."""
-    return map(read_row, connection.execute("SELECT * FROM event_ids ORDER BY seq"))
-
-
-def read_row(columns: tuple[object, ...]) -> tuple[EventRow, int]:
-    """Take a row apart. Raises ValueError or TypeError where it is damaged, or is not there."""
-    row = EventRow._make(columns[:-1])
-    checksum = row.checksum()
-    if checksum != columns[-1]:
-        raise ValueError(row.seq)
-    return row, checksum
+    return map(partial(read_row, EventRow._make), connection.execute("SELECT * FROM event_ids ORDER BY seq"))
 
 
 def pack_pairs(pairs: Iterable[Pair]) -> bytes:
@@ -251,11 +227,3 @@ def pack_links(carried: Mapping[bytes, _Link]) -> bytes:
 
 def _linked(row: EventRow) -> list[Pair]:
     return [*_pair.iter_unpack(row.links), *((i, e) for i, e, _ in _carried.iter_unpack(row.carried))]
-
-
-def _due(row: EventRow, now: Moment, limits: Limits) -> bool:
-    return now.clock_seconds - row.clock_seconds >= limits.id_window_seconds
-
-
-def _droppable(row: EventRow, now: Moment, limits: Limits, excess: int) -> bool:
-    return _due(row, now, limits) or may_go(row, now, limits, excess)

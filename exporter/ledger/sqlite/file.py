@@ -49,6 +49,15 @@ class LedgerFile:
         self._mark = Mark(self.path, self.identity.instance_id)
         return self._mark
 
+    def require(self, name: str | None) -> None:
+        """Raise LedgerError where the ledger has another name (None: any is right), or lost commits; open its mark."""
+        if name not in {None, self.identity.name}:
+            raise failure(self.path, "other_name", f"is named {self.identity.name}, not {name}")
+        mark = self.open_mark()
+        if self.last_seq < mark.committed:
+            raise failure(self.path, "lost_commits", f"it holds {self.last_seq} of at least {mark.committed}")
+        mark.move(self.last_seq)
+
     def queue(self, name: str) -> Queue:
         """Return a queue; a new one has a row from its first commit on."""
         if name in self.queues:

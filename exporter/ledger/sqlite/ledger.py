@@ -106,7 +106,7 @@ class SqliteLedger:
         self._file, self._queues = file, file.queues
         instance_id, self.name, _ = file.identity
         try:
-            self._require_right_file(file)
+            file.require(self._name)
             self.problem = None
             self._commit(file, file.begin(self._names), float(self._wall_clock()))
         except BaseException:
@@ -203,7 +203,8 @@ class SqliteLedger:
                 uncounted = self._queues[name].uncounted
                 uncounted.update(of_queue.released)
                 uncounted["ledger_unavailable"] += len(of_queue.deliveries)
-            raise self._problem_again()
+            problem = self.problem or failure(self._path, "unreadable", "it is closed")
+            raise LedgerError(problem.reason, str(problem))
         wall = float(self._wall_clock())
         changes, fresh = self._file.changes_of(batch, wall)
         self._commit(self._file, changes, wall)
@@ -280,14 +281,6 @@ class SqliteLedger:
             if self._file is not None and self.problem is None:
                 self._take_up(self._file, identity)
 
-    def _require_right_file(self, file: LedgerFile) -> None:
-        if self._name not in {None, self.name}:
-            raise failure(self._path, "other_name", f"is named {self.name}, not {self._name}")
-        mark = file.open_mark()
-        if file.last_seq < mark.committed:
-            raise failure(self._path, "lost_commits", f"it holds {file.last_seq} of at least {mark.committed}")
-        mark.move(file.last_seq)
-
     def _disconnect(self) -> None:
         if self._backup is not None:
             self._backup.stop()
@@ -295,10 +288,6 @@ class SqliteLedger:
             self._file.close()
             self._file = None
             self.problem = self.problem or failure(self._path, "unreadable", "it is closed")
-
-    def _problem_again(self) -> LedgerError:
-        found = self.problem or failure(self._path, "unreadable", "it is closed")
-        return LedgerError(found.reason, str(found))
 
     def _all_snapshots(self) -> Mapping[str, Snapshot]:
         return MappingProxyType({name: queue.state.snapshot for name, queue in self._queues.items()})

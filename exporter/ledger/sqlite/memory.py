@@ -9,14 +9,14 @@ id never goes before what remembers it. Read in order, they give exactly what is
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from struct import Struct
 from typing import TYPE_CHECKING, NamedTuple
 from zlib import crc32
 
 from exporter.ledger import failpoint
 from exporter.ledger.message_ids import ID_BYTES, split
-from exporter.ledger.sqlite.ids import IdIndex
-from exporter.ledger.sqlite.rows import PRUNE_AT_LEAST, Limits, Moment, Seqs, may_go
+from exporter.ledger.sqlite.rows import PRUNE_AT_LEAST, Limits, Moment, RowMemory, read_row
 
 if TYPE_CHECKING:
     import sqlite3
@@ -76,18 +76,12 @@ class Pruned:
 NOTHING_PRUNED = Pruned()
 
 
-class Memory:
+class Memory(RowMemory[Row]):
     """The ids in memory. Nothing here changes before a commit succeeded, except by `settle`."""
 
     def __init__(self, intake: IntakeLimit) -> None:
-        self._intake = intake
-        self._index = IdIndex()
+        super().__init__(intake, "commits", Row._make)
         self._unsettled: dict[bytes, float] = {}
-        self._seqs = Seqs()
-        self._oldest: Row | None = None
-
-    def __len__(self) -> int:
-        return len(self._index)
 
     @property
     def unsettled(self) -> int:
@@ -98,10 +92,6 @@ class Memory:
     def oldest_seconds(self) -> float | None:
         """When the oldest row was committed, Unix time; None while no id is remembered."""
         return self._oldest.committed_at_seconds if self._oldest and self._index else None
-
-    def known(self, ids: Iterable[bytes]) -> set[bytes]:
-        """Those of the ids that are remembered."""
-        return self._index.known(ids)
 
     def all(self) -> Iterator[tuple[bytes, float | None]]:
         """Yield all ids, and since when each is unsettled, if it is."""
@@ -141,10 +131,6 @@ class Memory:
         self._oldest = self._oldest or row
         self._intake.take(row.age_seconds, (len(row.ids) + len(row.renewed)) // ID_BYTES)
 
-    def prunable(self, now: Moment, limits: Limits, excess: int) -> bool:
-        """Whether the oldest row is due, or may be dropped early."""
-        return self._oldest is not None and _droppable(self._oldest, now, limits, excess)
-
     def prune(  # noqa: PLR0913, PLR0917 - what a commit knows
         self,
         connection: sqlite3.Connection,
@@ -164,12 +150,12 @@ class Memory:
         pruned = Pruned()
         budget = PRUNE_AT_LEAST + 2 * (len(ids) + len(renewed))
         for row, checksum in self._rows(connection):
-            if budget <= 0 or not _droppable(row, now, limits, excess):
+            if budget <= 0 or not self._droppable(row, now, limits, excess):
                 pruned.oldest = row
                 break
             looked_at = _remembered(row)
             dropped_before = len(pruned.dropped)
-            early = not _due(row, now, limits)
+            early = not self._due(row, now, limits)
             for i in self._index.remembered_by(looked_at, row.seq):
                 if i in renewed:
                     continue
@@ -200,9 +186,10 @@ class Memory:
         self._seqs.drop(len(pruned.seqs))
         self._oldest = pruned.oldest
 
-    def _rows(self, connection: sqlite3.Connection) -> Iterator[tuple[Row, int]]:
-        for seq in self._seqs:
-            yield read_row(connection.execute("SELECT * FROM commits WHERE seq = ?", (seq,)).fetchone())
+    def _due(self, row: Row, now: Moment, limits: Limits) -> bool:
+        # A row without ids settles, once it is the oldest, only those of rows that are gone.
+        has_ids = row.ids or row.renewed or row.carried
+        return now.clock_seconds - row.clock_seconds >= limits.window_seconds or not has_ids
 
 
 def append(connection: sqlite3.Connection, row: Row) -> int:
@@ -216,16 +203,7 @@ def append(connection: sqlite3.Connection, row: Row) -> int:
 
 def read_rows(connection: sqlite3.Connection) -> Iterator[tuple[Row, int]]:
     """Read the rows of all queues in the order of their commits, with their checksums."""
-    return map(read_row, connection.execute("SELECT * FROM commits ORDER BY seq"))
-
-
-def read_row(columns: tuple[object, ...]) -> tuple[Row, int]:
-    """Take a row apart. Raises ValueError or TypeError where it is damaged, or is not there."""
-    row = Row._make(columns[:-1])
-    checksum = row.checksum()
-    if checksum != columns[-1]:
-        raise ValueError(row.seq)
-    return row, checksum
+    return map(partial(read_row, Row._make), connection.execute("SELECT * FROM commits ORDER BY seq"))
 
 
 def pack_carried(carried: Mapping[bytes, float]) -> bytes:
@@ -235,13 +213,3 @@ def pack_carried(carried: Mapping[bytes, float]) -> bytes:
 
 def _remembered(row: Row) -> tuple[bytes, ...]:
     return split(row.ids + row.renewed) + tuple(i for i, _ in _carried.iter_unpack(row.carried))
-
-
-def _due(row: Row, now: Moment, limits: Limits) -> bool:
-    # A row without ids settles, once it is the oldest, only those of rows that are gone.
-    has_ids = row.ids or row.renewed or row.carried
-    return now.clock_seconds - row.clock_seconds >= limits.window_seconds or not has_ids
-
-
-def _droppable(row: Row, now: Moment, limits: Limits, excess: int) -> bool:
-    return _due(row, now, limits) or may_go(row, now, limits, excess)

@@ -1,14 +1,18 @@
-"""What the two memories of ids have in common: limits, the time of a commit, and the order of their rows."""
+"""What the two memories of ids have in common: limits, the time of a commit, and how their rows are read."""
 
 from __future__ import annotations
 
 from array import array
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
 from exporter.ledger.intake import reserved_ids
+from exporter.ledger.sqlite.ids import IdIndex
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    import sqlite3
+    from collections.abc import Callable, Iterable, Iterator
+
+    from exporter.ledger.intake import IntakeLimit
 
 PRUNE_AT_LEAST = 2_000
 """Ids a commit may look at to forget some, beside two for each that it remembers: about 2 ms."""
@@ -44,21 +48,22 @@ class Limits(NamedTuple):
         return self.max_ids - reserved_ids(self.max_ids)
 
 
-class Timed(Protocol):
-    """A row, as far as it is decided by its time whether it goes."""
+class StoredRow(Protocol):
+    """What one commit of one queue did to a memory of ids."""
 
     @property
-    def clock_seconds(self) -> float:
-        """When it was committed, on the queue's own clock."""
+    def seq(self) -> int:
+        """The number of the commit."""
 
     @property
     def age_seconds(self) -> float:
-        """The same on the clock on which ids grow old."""
+        """When, on the clock on which ids grow old enough to be dropped early."""
+
+    def checksum(self) -> int:
+        """CRC-32 of the whole row."""
 
 
-def may_go(row: Timed, now: Moment, limits: Limits, excess: int) -> bool:
-    """Whether a row that is not due may be dropped because there are `excess` ids too many."""
-    return excess > 0 and now.age_seconds - row.age_seconds >= limits.protected_seconds
+RowT = TypeVar("RowT", bound=StoredRow)
 
 
 class Seqs:
@@ -82,3 +87,47 @@ class Seqs:
         if self._first * 2 > len(self._seqs):
             del self._seqs[: self._first]
             self._first = 0
+
+
+class RowMemory(Generic[RowT]):
+    """Ids in memory, and the numbers of the rows of a table that they can be rebuilt from."""
+
+    def __init__(self, intake: IntakeLimit, table: str, make: Callable[[Iterable[Any]], RowT]) -> None:
+        self._intake = intake
+        self._select = f"SELECT * FROM {table} WHERE seq = ?"  # noqa: S608 - fixed
+        self._make = make
+        self._index = IdIndex()
+        self._seqs = Seqs()
+        self._oldest: RowT | None = None
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def known(self, ids: Iterable[bytes]) -> set[bytes]:
+        """Those of the ids that are remembered."""
+        return self._index.known(ids)
+
+    def prunable(self, now: Moment, limits: Limits, excess: int) -> bool:
+        """Whether the oldest row is due, or may be dropped early."""
+        return self._oldest is not None and self._droppable(self._oldest, now, limits, excess)
+
+    def _rows(self, connection: sqlite3.Connection) -> Iterator[tuple[RowT, int]]:
+        for seq in self._seqs:
+            yield read_row(self._make, connection.execute(self._select, (seq,)).fetchone())
+
+    def _droppable(self, row: RowT, now: Moment, limits: Limits, excess: int) -> bool:
+        """Whether a row is due, or may be dropped because there are `excess` ids too many."""
+        too_many = excess > 0 and now.age_seconds - row.age_seconds >= limits.protected_seconds
+        return too_many or self._due(row, now, limits)
+
+    def _due(self, row: RowT, now: Moment, limits: Limits) -> bool:
+        raise NotImplementedError
+
+
+def read_row(make: Callable[[Iterable[Any]], RowT], columns: tuple[object, ...]) -> tuple[RowT, int]:
+    """Take a row apart. Raises ValueError or TypeError where it is damaged, or is not there."""
+    row = make(columns[:-1])
+    checksum = row.checksum()
+    if checksum != columns[-1]:
+        raise ValueError(row.seq)
+    return row, checksum
