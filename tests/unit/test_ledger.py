@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from one_queue import ARN, QUEUE, WINDOW_SECONDS, OneQueue, Opened
 
 from exporter.errors import LedgerError
@@ -507,6 +510,27 @@ def test_a_uuid_is_remembered_by_its_bytes() -> None:
         assert len(ids) == 2
         assert ids[1].hex() == "4f3c5a10000040008000" + "00000000000a"
     assert remembered_ids([]) == []
+
+
+_UUID = "4f3c5a10-0000-4000-8000-00000000000a"
+
+
+@given(
+    st.lists(st.sampled_from([_UUID, _UUID[:-1], f"0{_UUID}", f"{_UUID}0", _UUID.upper(), "4f3c5a10"]), max_size=4),
+    st.lists(st.tuples(st.integers(0, 160), st.sampled_from("-\n a")), max_size=3),
+)
+def test_an_id_is_remembered_alike_whatever_stands_beside_it(ids: list[str], changes: list[tuple[int, str]]) -> None:
+    """Ids are read all at once, and no line break, hyphen or space lets one of them borrow from another."""
+    text = list("|".join(ids))
+    for at, character in changes:
+        if at < len(text):
+            text[at] = character
+    changed = "".join(text).split("|")
+    assert list(remembered_ids(changed)) == [one for changed_id in changed for one in remembered_ids([changed_id])]
+    for changed_id in changed:
+        (one,) = remembered_ids([changed_id])
+        is_uuid = re.fullmatch("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", changed_id) is not None
+        assert (one.hex() == changed_id.replace("-", "")) == is_uuid
 
 
 def test_a_commit_is_seen_to_be_under_way(tmp_path: Path) -> None:
