@@ -80,13 +80,13 @@ class Deletions:
             return
         if self._failing:
             most = 0 if self._sent else 1
+        receives_are_due = now >= self._window.receives_due_at
         for _ in range(most):
-            if self._waiting and now < self._held_until(visibility_timeout_seconds):
+            ten_go = receives_are_due and len(self._waiting) >= BATCH_SIZE
+            if not self._waiting or (not ten_go and now < self._held_until(visibility_timeout_seconds)):
                 return
             taken = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
             batch = [deletion for deletion in taken if deletion.valid_until > now]
-            if not taken:
-                return
             if batch:
                 self._sent += len(batch)
                 yield batch

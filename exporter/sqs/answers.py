@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
@@ -49,8 +48,7 @@ class Deletion(msgspec.Struct, gc=False):
         return f"Deletion({self.message_id.hex()})"
 
 
-@dataclass(slots=True)
-class Received:
+class Received(msgspec.Struct, gc=False):
     """A well-formed answer to a receive. Times are monotonic seconds."""
 
     queue: str
@@ -68,8 +66,7 @@ class Received:
     """The answer's raw header lines, where trace context was asked for; in the answers below, too."""
 
 
-@dataclass(slots=True)
-class BatchAnswer:
+class BatchAnswer(msgspec.Struct, gc=False):
     """A well-formed answer to a batch request. Times are monotonic seconds."""
 
     queue: str
@@ -83,20 +80,15 @@ class BatchAnswer:
     headers: Sequence[bytes] = ()
 
 
-class Deleted(BatchAnswer):
+class Deleted(BatchAnswer, gc=False):
     """A well-formed answer to a batch delete."""
 
-    __slots__ = ()
 
-
-class ChangedVisibility(BatchAnswer):
+class ChangedVisibility(BatchAnswer, gc=False):
     """A well-formed answer to a request that messages become visible again at once."""
 
-    __slots__ = ()
 
-
-@dataclass(slots=True)
-class Failed:
+class Failed(msgspec.Struct, gc=False):
     """A request without a well-formed answer. Times are monotonic seconds."""
 
     queue: str

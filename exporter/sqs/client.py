@@ -205,6 +205,7 @@ class Client:
         self._transfers.start(call)
         call.sent_at = self._monotonic()
         call.allowed_seconds = allowed_seconds
+        call.deadline = call.sent_at + allowed_seconds
         self._next_deadline = min(self._next_deadline, call.deadline)
         return call
 

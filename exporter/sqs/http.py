@@ -94,6 +94,7 @@ class Call:
         "attempt",
         "attribute_names",
         "curl_code",
+        "deadline",
         "deletions",
         "error",
         "handle",
@@ -118,8 +119,8 @@ class Call:
         self.curl_code = 0
         """How the transfer ended: with a whole answer where it is 0."""
         self.error = ""
-        self.sent_at = self.allowed_seconds = 0.0
-        """Monotonic time of sending, and how long the whole may take."""
+        self.sent_at = self.allowed_seconds = self.deadline = 0.0
+        """Monotonic time of sending, how long the whole may take, and when it is late."""
         self.deletions: Sequence[Deletion] = ()
         self.wait_seconds = self.visibility_timeout_seconds = 0
         self.attribute_names: tuple[str, ...] = ()
@@ -129,11 +130,6 @@ class Call:
         self._request: tuple[bytes, list[str]] | None = None
         self.handle.setopt(pycurl.WRITEFUNCTION, self._gather)
         self.handle.setopt(pycurl.HEADERFUNCTION, self.headers.append)
-
-    @property
-    def deadline(self) -> float:
-        """Monotonic time at which it is late."""
-        return self.sent_at + self.allowed_seconds
 
     def carry(self, request: tuple[bytes, list[str]]) -> None:
         """Make this (body, headers) what is sent next."""

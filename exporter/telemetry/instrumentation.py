@@ -54,11 +54,9 @@ class _Answered:
     """What an iteration's answers say of one queue."""
 
     receives: int = 0
-    received: bool = False
     full_receives_seconds: list[float] = field(default_factory=list)
     """Of the receives that brought as many messages as fit: of all others it is mostly the long poll's wait."""
     deletes_seconds: list[float] = field(default_factory=list)
-    deletes: int = 0
     deleted: int = 0
 
 
@@ -90,23 +88,25 @@ class Instrumentation:
                 queue = queues[answer.queue] = _Answered()
             if isinstance(answer, Received):
                 queue.receives += 1
-                queue.received = True
-                if not answer.messages and not answer.released:
+                went_wrong = bool(answer.released)
+                if not answer.messages and not went_wrong:
                     continue
-                if _is_full(answer):
+                messages = len(answer.messages)
+                if messages >= BATCH_SIZE or messages + sum(answer.released.values()) >= BATCH_SIZE:
                     queue.full_receives_seconds.append(answer.answered_at - answer.sent_at)
             elif isinstance(answer, Deleted):
-                queue.deletes += 1
+                went_wrong = bool(answer.failed)
                 queue.deletes_seconds.append(answer.answered_at - answer.sent_at)
                 queue.deleted += len(answer.confirmed)
             else:
+                went_wrong = True
                 operation = "change_visibility" if isinstance(answer, ChangedVisibility) else answer.operation
                 self._health.requests_made(answer.queue, operation, 1)
-            if telemetry is None:
-                self._tell_of(answer)
-            else:
+            if telemetry is not None:
                 with telemetry.call(answer):
                     self._tell_of(answer)
+            elif went_wrong:
+                self._tell_of(answer)
         for name, queue in queues.items():
             self._count(name, queue)
 
@@ -114,12 +114,11 @@ class Instrumentation:
         health = self._health
         if queue.receives:
             health.requests_made(name, "receive", queue.receives)
-        if queue.received:
             health.receive_succeeded(name, time.time())
         if queue.full_receives_seconds:
             health.observe_requests(name, "receive", queue.full_receives_seconds)
-        if queue.deletes:
-            health.requests_made(name, "delete", queue.deletes)
+        if queue.deletes_seconds:
+            health.requests_made(name, "delete", len(queue.deletes_seconds))
             health.observe_requests(name, "delete", queue.deletes_seconds)
             health.messages_deleted(name, queue.deleted)
 
@@ -262,8 +261,3 @@ class Instrumentation:
                     **self._log_rate_limiter.suppressed(kind),
                 },
             )
-
-
-def _is_full(answer: Received) -> bool:
-    messages = len(answer.messages)
-    return messages >= BATCH_SIZE or messages + sum(answer.released.values()) >= BATCH_SIZE
