@@ -199,5 +199,5 @@ if __name__ == "__main__":
     else:
         parts = {"whole": whole, "cost": cost, "disk": disk, "replicas": replicas}
         for name in sys.argv[1:] or parts:
-            with postgres_server([("autovacuum_naptime", "1")]) as running_server:
+            with postgres_server([("autovacuum_naptime", "1")], parent=Path(tempfile.gettempdir())) as running_server:
                 parts[name](running_server)

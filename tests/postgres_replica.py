@@ -69,6 +69,8 @@ class Replica:
         give_up_at = time.monotonic() + seconds
         while not condition():
             assert self.ledger.completed() is None
+            if condition():
+                return
             assert time.monotonic() < give_up_at, self.ledger.problem
             self.wait()
 
