@@ -57,7 +57,7 @@ class LedgerCollector(Collector):
         self._label_names = label_names
         self._speaking = speaking
         self._made: dict[tuple[str, str, str], dict[tuple[str, ...], _Made]] = {}
-        """By counter, ledger and queue, then by series: what was collected last. Only grows, as a ledger's series do."""
+        """By counter, ledger and queue, then by series: what was collected last. It grows as the ledger's series do."""
 
     def describe(self) -> Iterable[Metric]:
         """Name the families, so that registration collects nothing and `?name[]=` finds them."""
