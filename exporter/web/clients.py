@@ -28,7 +28,7 @@ ANSWER_SECONDS = 10.0
 """For taking an answer."""
 ANSWER_INTERVAL_SECONDS = 0.25
 """Between two answers on one connection, so that a client that asks again and again does not delay the others."""
-LONG_ANSWER_INTERVAL_SECONDS = 1.0
+LONG_ANSWER_INTERVAL_SECONDS = 5.0
 """The same for who pipelines, and for all while the server is busy, so that who asks seldom is served at once."""
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""

@@ -81,13 +81,16 @@ class Expositions:
         created_timestamps: bool,
         zero_first: ZeroFirst | None = None,
         speaking: Callable[[], bool] = lambda: True,
+        busy: Callable[[], bool] = lambda: False,
         monotonic: Callable[[], float] = time.monotonic,
         cpu_seconds: Callable[[], float] = time.thread_time,
     ) -> None:
+        """`busy` says whether the server has much to do: then each exposition is shown for as long as it may be."""
         self._registry = registry
         self._zero_first = zero_first
         self._speaking = speaking
         self._created_timestamps = created_timestamps
+        self._busy = busy
         self._monotonic = monotonic
         self._cpu_seconds = cpu_seconds
         self._made: dict[Wanted, _Made] = {}
@@ -149,7 +152,7 @@ class Expositions:
         up_to = 0 if new_series is None else new_series.up_to
         spoken = spoken or self._speaking()
         exposition = Exposition(wanted.format.content_type, b"".join(parts), up_to, spoken)
-        shown_seconds = min(MAX_AGE_SECONDS, TIMES_SHOWN * took_seconds)
+        shown_seconds = MAX_AGE_SECONDS if self._busy() else min(MAX_AGE_SECONDS, TIMES_SHOWN * took_seconds)
         self._forget(self._monotonic())
         self._made[wanted] = _Made(began_at + shown_seconds / 2, began_at + shown_seconds, exposition)
         return exposition

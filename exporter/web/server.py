@@ -76,9 +76,14 @@ class WebServer:
         self._zero_first = zero_first
         self._host = "" if _is_every_address(host) else host
         self._port = port
+        self._pace = Pace()
         self._site = Site(
             expositions=Expositions(
-                registry, created_timestamps=created_timestamps, zero_first=zero_first, speaking=speaking
+                registry,
+                created_timestamps=created_timestamps,
+                zero_first=zero_first,
+                speaking=speaking,
+                busy=lambda: self._pace.busy,
             ),
             zero_first=zero_first,
             telemetry_path=telemetry_path,
@@ -87,7 +92,6 @@ class WebServer:
             landing_pages=LandingPages(page, telemetry_path, lambda: ages(registry)),
             config=web_config or WebConfig(path=""),
         )
-        self._pace = Pace()
         self._clients = Clients(max_connections(), busy=lambda: self._pace.busy)
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)

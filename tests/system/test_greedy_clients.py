@@ -205,7 +205,7 @@ def test_an_answer_waits_where_the_last_on_its_connection_was_just_now() -> None
 
 
 def test_while_the_server_is_busy_only_those_who_ask_again_soon_wait_longer() -> None:
-    """A second request waits until the last answer is a second old; a first one does not, nor one after a while."""
+    """A second request waits until the last answer is 5 s old; a first one does not, nor one after a while."""
     now = [0.0]
     clients = Clients(10, busy=lambda: True, monotonic=lambda: now[0])
     stream: Any = FakeStream()
@@ -213,7 +213,7 @@ def test_while_the_server_is_busy_only_those_who_ask_again_soon_wait_longer() ->
     assert clients.on_request(stream) == 0
     now[0] = 0.4
     assert clients.on_request(stream) == pytest.approx(web_clients.LONG_ANSWER_INTERVAL_SECONDS - 0.4)
-    now[0] = 2.5
+    now[0] = 20
     assert clients.on_request(stream) == 0
 
 
@@ -246,12 +246,12 @@ def test_who_is_parked_at_the_end_is_closed() -> None:
     assert (served.closed, waiting.closed, clients.parked) == (False, True, 0)
 
 
-def test_who_pipelines_is_answered_once_a_second() -> None:
+def test_who_pipelines_is_answered_seldom() -> None:
     """Busy or not."""
     clients = Clients(10, busy=lambda: False, monotonic=lambda: 5.0)
     stream: Any = parked(clients)
     clients.unpark()
-    assert [clients.on_request(stream) for _ in range(3)] == [0, 1, 2]
+    assert [clients.on_request(stream) for _ in range(3)] == [0, 5, 10]
 
 
 def test_who_is_parked_gives_way_to_newcomers_before_an_idle_scraper_does() -> None:

@@ -1,4 +1,4 @@
-"""The web server's pace: how much of the processor it takes from the consumer, and when it asks clients to wait."""
+"""The web server's pace: how much of the time it takes from the consumer, and when it asks clients to wait."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from exporter.web.pacing import (
     LONGEST_REST_SECONDS,
     POLL_SECONDS,
     SHARE,
-    Look,
     Pace,
     PacedSelector,
 )
@@ -25,23 +24,38 @@ if TYPE_CHECKING:
 
 
 class FakeThread:
-    """The clocks as seen from a thread that works and rests."""
+    """A thread that works and rests, and the clock that it looks at."""
 
     def __init__(self) -> None:
-        self.now = self.cpu = 0.0
+        self.now = 100.0
+        self.worked = 0.0
+        self.pace = Pace()
+        self.pace.begin(self.now)
 
-    def look(self) -> Look:
-        """Look at them."""
-        return Look(self.now, self.cpu)
+    def monotonic(self) -> float:
+        """Look at the clock."""
+        return self.now
 
     def work(self, seconds: float) -> None:
-        """Take the processor for so long."""
-        self.cpu += seconds
+        """Work for so long."""
+        self.worked += seconds
         self.now += seconds
 
     def rest(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
+
+    def rest_as_due(self) -> float:
+        """Rest as the pace says, and begin to work again; returns for how long."""
+        seconds = self.pace.rest_seconds(self.now)
+        self.idle(seconds)
+        return seconds
+
+    def idle(self, seconds: float) -> None:
+        """Have no work for so long."""
+        self.pace.rest_seconds(self.now)
+        self.rest(seconds)
+        self.pace.begin(self.now)
 
 
 @contextmanager
@@ -56,59 +70,65 @@ def readable_pipes(count: int) -> Iterator[list[int]]:
             os.close(descriptor)
 
 
-@pytest.mark.parametrize("waits_seconds", [0.0, 0.002])
-def test_a_thread_that_always_has_work_gets_its_share(waits_seconds: float) -> None:
-    """Never more in the long run, however much there is to do, and whoever else keeps it from the processors."""
-    thread, pace = FakeThread(), Pace()
-    pace.rest_seconds(thread.look())
+def test_a_thread_that_always_has_work_gets_its_share() -> None:
+    """Never more in the long run, however much there is to do."""
+    thread = FakeThread()
     thread.work(BURST_SECONDS)
-    before = thread.look()
+    began_at, worked = thread.now, thread.worked
     for _ in range(2000):
-        thread.rest(pace.rest_seconds(thread.look()))
         thread.work(0.002)
-        thread.rest(waits_seconds)
-    assert (thread.cpu - before.cpu) / (thread.now - before.now) == pytest.approx(SHARE, rel=0.05)
+        thread.rest_as_due()
+    assert (thread.worked - worked) / (thread.now - began_at) == pytest.approx(SHARE, rel=0.05)
 
 
 def test_an_ordinary_scrape_never_rests() -> None:
-    """Ten scrapes a second of 2 ms each stay below the share, and the server is not busy."""
-    thread, pace = FakeThread(), Pace()
+    """Ten scrapes a second of 10 ms each stay below the share, and the server is not busy."""
+    thread = FakeThread()
     for _ in range(100):
-        assert pace.rest_seconds(thread.look()) == 0
-        thread.work(0.002)
-        assert pace.rest_seconds(thread.look()) == 0
-        assert not pace.busy
-        thread.rest(0.098)
+        thread.work(0.01)
+        assert thread.rest_as_due() == 0
+        assert not thread.pace.busy
+        thread.idle(0.09)
 
 
 def test_it_is_busy_before_it_has_to_rest() -> None:
     """So those who can wait do, and the others are served at once."""
-    thread, pace = FakeThread(), Pace()
-    pace.rest_seconds(thread.look())
+    thread = FakeThread()
     thread.work(0.6 * BURST_SECONDS / (1 - SHARE))
-    assert pace.rest_seconds(thread.look()) == 0
-    assert pace.busy
-    thread.rest(BURST_SECONDS / SHARE)
-    pace.rest_seconds(thread.look())
-    assert not pace.busy
+    assert thread.rest_as_due() == 0
+    assert thread.pace.busy
+    thread.idle(BURST_SECONDS / SHARE)
+    thread.rest_as_due()
+    assert not thread.pace.busy
 
 
-def test_rests_are_short_and_idle_time_is_not_saved_up() -> None:
-    """After an hour without work a burst is as short as ever, and after a long step the rest has an end."""
-    thread, pace = FakeThread(), Pace()
-    pace.rest_seconds(thread.look())
-    thread.rest(3600)
-    assert pace.rest_seconds(thread.look()) == 0
+def test_idle_time_is_not_saved_up() -> None:
+    """After an hour without work a burst is as short as ever."""
+    thread = FakeThread()
+    thread.idle(3600)
+    assert thread.rest_as_due() == 0
     thread.work((BURST_SECONDS + 0.001) / (1 - SHARE))
-    assert 0 < pace.rest_seconds(thread.look()) < LONGEST_REST_SECONDS
-    thread.work(1)
-    assert pace.rest_seconds(thread.look()) == LONGEST_REST_SECONDS
+    assert 0 < thread.rest_as_due() < LONGEST_REST_SECONDS
+
+
+def test_rests_are_short_and_come_to_an_end() -> None:
+    """Even where the process was stopped for an hour in the midst of its work."""
+    thread = FakeThread()
+    thread.work(3600)
+    rests = []
+    while seconds := thread.rest_as_due():
+        rests.append(seconds)
+    assert max(rests) == LONGEST_REST_SECONDS
+    assert sum(rests) == pytest.approx(BURST_SECONDS / SHARE)
 
 
 def test_of_many_ready_connections_each_has_its_turn() -> None:
     """A selection is short, and no connection is left out for long."""
     thread = FakeThread()
-    with readable_pipes(100) as readers, PacedSelector(Pace(), look=thread.look, sleep=thread.rest) as selector:
+    with (
+        readable_pipes(100) as readers,
+        PacedSelector(thread.pace, monotonic=thread.monotonic, sleep=thread.rest) as selector,
+    ):
         for reader in readers:
             selector.register(reader, selectors.EVENT_READ)
         seen: list[int] = []
@@ -125,7 +145,7 @@ def test_what_is_listened_on_goes_before_all_connections() -> None:
     thread = FakeThread()
     with readable_pipes(100) as readers:
         listener = readers[70]
-        with PacedSelector(Pace(), first={listener}, look=thread.look, sleep=thread.rest) as selector:
+        with PacedSelector(thread.pace, first={listener}, monotonic=thread.monotonic, sleep=thread.rest) as selector:
             for reader in readers:
                 selector.register(reader, selectors.EVENT_READ)
             seen: list[int] = []
@@ -140,7 +160,10 @@ def test_what_is_listened_on_goes_before_all_connections() -> None:
 def test_other_work_is_not_interrupted_by_a_look_at_the_connections_each_time() -> None:
     """While there is work to do the connections are looked at once a millisecond; without any they are at once."""
     thread = FakeThread()
-    with readable_pipes(1) as readers, PacedSelector(Pace(), look=thread.look, sleep=thread.rest) as selector:
+    with (
+        readable_pipes(1) as readers,
+        PacedSelector(thread.pace, monotonic=thread.monotonic, sleep=thread.rest) as selector,
+    ):
         thread.rest(1)
         assert selector.select(0) == []
         selector.register(readers[0], selectors.EVENT_READ)

@@ -56,8 +56,8 @@ class LedgerCollector(Collector):
         self._max_messages = max_messages
         self._label_names = label_names
         self._speaking = speaking
-        self._made: dict[str, dict[tuple[str, ...], _Made]] = {}
-        """By counter, then by ledger, queue and series: what was collected last."""
+        self._made: dict[tuple[str, str, str], dict[tuple[str, ...], _Made]] = {}
+        """By counter, ledger and queue, then by series: what was collected last. It grows as the ledger's series do."""
 
     def describe(self) -> Iterable[Metric]:
         """Name the families, so that registration collects nothing and `?name[]=` finds them."""
@@ -108,19 +108,16 @@ class LedgerCollector(Collector):
         family = counter(name, self._label_names)
         total, created = f"{family.name}_total", f"{family.name}_created"
         label_names = (*name.labels, *self._label_names)
-        before, made = self._made.get(name.name, {}), {}
         for snapshot in snapshots.values():
             queue = (snapshot.ledger, snapshot.queue_name)
+            made = self._made.setdefault((name.name, *queue), {})
             for series, totals in snapshot.series.items():
-                values = (*queue, *series)
-                one = before.get(values)
+                one = made.get(series)
                 if one is None or one.totals is not totals:
-                    labels = dict(zip(label_names, values, strict=True))
+                    labels = dict(zip(label_names, (*queue, *series), strict=True))
                     samples = Sample(total, labels, value(totals)), Sample(created, labels, totals.created_seconds)
-                    one = _Made(totals, samples)
-                made[values] = one
+                    one = made[series] = _Made(totals, samples)
                 family.samples += one.samples
-        self._made[name.name] = made
         return family
 
 
