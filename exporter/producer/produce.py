@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from exporter.producer.sample import REASONS, TYPES, messages
 from exporter.sqs import BATCH_SIZE
 from exporter.sqs.aws import connect, reason_of
 from exporter.sqs.names import queue_name_of
+from exporter.telemetry.line_writer import line_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -151,7 +153,7 @@ def run(  # noqa: PLR0913 - they are the command's options
                 trace=trace,
             ).result()
     finally:
-        print(account.as_json(), flush=True)  # noqa: T201 - the account is what the command is for
+        print(line_start(sys.stdout) + account.as_json(), flush=True)  # noqa: T201 - the account is what the command is for
 
 
 def produce(  # noqa: PLR0913 - they are the command's options
