@@ -6,6 +6,7 @@ The number of that version is the first argument; the others are the program's.
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from exporter.__main__ import main
 from exporter.ledger.postgres import batches, replica, schema
@@ -29,7 +30,7 @@ def become(version: int) -> None:
     """Put another version in the place of this one's, and have its commits write the new column."""
     migrations = (ADDITIVE, BREAKING)
     replica.VERSION = version  # type: ignore[attr-defined]  # imported there by name
-    replica.prepare = lambda: schema.prepare(version, migrations)  # type: ignore[attr-defined]  # the same
+    replica.prepare = partial(schema.prepare, version, migrations)  # type: ignore[assignment,attr-defined]  # the same
     columns, values = "event_id, last_seen, state)", "SELECT queue_id, id, event_id, clock, 0 FROM given"
     assert COMMIT.count(columns) == COMMIT.count(values) == 1
     batches.COMMIT = COMMIT.replace(columns, columns.replace("state", "state, writer")).replace(  # type: ignore[attr-defined]

@@ -68,6 +68,7 @@ def _findings(invocation: Invocation, settings: Settings, *, receive: bool) -> I
         yield error("setting", str(wrong), WRONG_SETTING)
     yield from machine.ledger(settings, attributes)
     yield from machine.web(settings)
+    yield from machine.descriptors(settings, attributes)
     yield from machine.otlp()
 
 

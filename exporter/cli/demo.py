@@ -29,7 +29,7 @@ SHUTDOWN_SECONDS = 1.5
 
 def execute(invocation: Invocation) -> int:
     """Run until a signal comes, then prove that what was sent was counted. Raises ExporterError."""
-    # The table says what the summary and the log would: in between, their lines would tear it apart.
+    # The table says what the summary and the log would.
     live = on_a_terminal() and sys.stdout is not None and sys.stdout.isatty()
     options = read_options(DemoOptions, invocation.options)
     with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as directory:
@@ -40,7 +40,7 @@ def execute(invocation: Invocation) -> int:
                 "queue": embedded_sqs.QUEUE,
                 "ledger.path": str(Path(directory, "ledger.db")),
                 "summary.interval": "0" if live else DEMO_SUMMARY_INTERVAL,
-                **({"log.level": "warn"} if live else {}),
+                **({"log.level": "error"} if live else {}),
             },
             flag_only=DEMO_FLAG_ONLY,
         )
@@ -48,6 +48,8 @@ def execute(invocation: Invocation) -> int:
         shutdown = settings.shutdown.model_copy(
             update={"timeout_seconds": min(settings.shutdown.timeout_seconds, SHUTDOWN_SECONDS)},
         )
+        if live:
+            logs.say("starting an SQS of its own, which takes some seconds")
         with embedded_sqs.running(queues=options.queues) as sqs:
             page = f"http://{settings.web.listen_address}/"
             log.info(

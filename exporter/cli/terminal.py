@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import TYPE_CHECKING, Self
@@ -20,8 +21,8 @@ REDRAW_SECONDS = 0.2
 
 
 def on_a_terminal() -> bool:
-    """Whether somebody reads stderr at a terminal."""
-    return sys.stderr is not None and sys.stderr.isatty()
+    """Whether somebody reads stderr at a terminal that can draw a line anew."""
+    return sys.stderr is not None and sys.stderr.isatty() and os.environ.get("TERM", "") not in {"dumb", "unknown"}
 
 
 class Progress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -27,6 +28,7 @@ from exporter.sqs import BATCH_SIZE
 from exporter.sqs.aws import connect
 from exporter.sqs.failures import reason_of
 from exporter.sqs.names import queue_name_of
+from exporter.telemetry.line_writer import line_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -94,7 +96,7 @@ def run(  # noqa: PLR0913 - they are the command's options
                 trace=trace,
             ).result()
     finally:
-        print(account.as_json(), flush=True)  # noqa: T201 - the account is what the command is for
+        print(line_start(sys.stdout) + account.as_json(), flush=True)  # noqa: T201 - the account is what the command is for
 
 
 def produce(  # noqa: PLR0913 - they are the command's options

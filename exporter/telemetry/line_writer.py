@@ -7,6 +7,7 @@ import os
 import select
 import threading
 import time
+from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -24,6 +25,16 @@ def line_start(stream: TextIO | None) -> str:
     return "\r\x1b[2K" if bar_shown.is_set() and stream is not None and stream.isatty() else ""
 
 
+def _erased(below: str) -> str:
+    """Return what takes these lines away, where the cursor stands at the end of the last of them."""
+    return "\r\x1b[2K" + "\x1b[1A\x1b[2K" * below.count("\n") if below else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Below:
+    text: str
+
+
 class LineWriter:
     """Takes lines without ever waiting: beyond `MAX_WAITING_LINES` that nobody has read they are dropped and counted.
 
@@ -35,7 +46,8 @@ class LineWriter:
         self.stream = stream
         self._descriptor = _descriptor_of(stream)
         # Not `queue.Queue`, whose lock a signal handler could find taken by the code that it interrupts.
-        self._lines: SimpleQueue[str | threading.Event | None] = SimpleQueue()
+        self._lines: SimpleQueue[str | threading.Event | _Below | None] = SimpleQueue()
+        self._below = ""
         self._writing_since: float | None = None
         self.dropped = 0
         """How many lines were not written: too many waited, or the stream was closed."""
@@ -52,6 +64,14 @@ class LineWriter:
             self.dropped += 1
         else:
             self._lines.put(line)
+
+    def keep_below(self, text: str) -> None:
+        """Keep these lines, without a line break at their end, on a terminal below all that is written; "" ends it.
+
+        Nothing happens while older lines wait to be written.
+        """
+        if not text or self._lines.empty():
+            self._lines.put(_Below(text))
 
     def flush(self, timeout_seconds: float) -> bool:
         """Wait until all that was put is written, no longer than that; returns whether it is."""
@@ -75,7 +95,11 @@ class LineWriter:
                 continue
             self._writing_since = time.monotonic()
             try:
-                self._write(line_start(self.stream) + line)
+                if isinstance(line, _Below):
+                    erase, self._below = _erased(self._below), line.text
+                    self._write(erase + self._below)
+                else:
+                    self._write(_erased(self._below) + line_start(self.stream) + line + self._below)
             except (OSError, ValueError):
                 self.dropped += 1
             self._writing_since = None

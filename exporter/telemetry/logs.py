@@ -75,6 +75,12 @@ def say(sentence: str) -> None:
         writer.close()
 
 
+def keep_below(text: str) -> None:
+    """Keep these lines on the terminal below the log; "" takes them away."""
+    if _writer is not None:
+        _writer.keep_below(text)
+
+
 def flush(timeout_seconds: float = FLUSH_SECONDS) -> bool:
     """Wait until all lines are written, no longer than that; returns whether they are."""
     return _writer is None or _writer.flush(timeout_seconds)

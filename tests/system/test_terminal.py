@@ -44,9 +44,14 @@ class OnATerminal:
         self._reader.start()
 
     @property
+    def all_seen(self) -> str:
+        """All that came to the terminal, with colours and movements."""
+        return self._seen.decode(errors="replace")
+
+    @property
     def seen(self) -> str:
         """All that came to the terminal, without colours and movements."""
-        return COLOURS.sub("", self._seen.decode(errors="replace"))
+        return COLOURS.sub("", self.all_seen)
 
     def wait_for(self, pattern: str) -> None:
         """Wait until the terminal has shown it."""
@@ -82,7 +87,7 @@ def sqs() -> Iterator[FakeSqs]:
 
 
 def test_produce_shows_how_far_it_is(sqs: FakeSqs) -> None:
-    """A bar on stderr; stdout has the account alone."""
+    """A bar on stderr; stdout has the account alone, and where both are one terminal it takes the bar's line."""
     sqs.create_queue("sent")
     arguments = ("produce", "--queue", "sent", "--count", "100", "--rate", "60")
     program = OnATerminal(sqs.environment, *arguments)
@@ -91,6 +96,9 @@ def test_produce_shows_how_far_it_is(sqs: FakeSqs) -> None:
     assert code == 0
     assert out.startswith('{"sent"')
     assert out.count("\n") == 1
+    program = OnATerminal(sqs.environment, *arguments, stdout_too=True)
+    assert program.end()[0] == 0
+    assert '\r\x1b[2K{"sent"' in program.all_seen
 
 
 def test_peek_shows_how_far_it_is(sqs: FakeSqs) -> None:
@@ -124,10 +132,10 @@ def test_demo_shows_a_table_and_ends_with_its_proof() -> None:
     program.process.send_signal(signal.SIGINT)
     code, _ = program.end()
     assert code == 0
-    assert re.search(
-        r"proof: (\d+) messages were sent, and \1 were counted or rejected, each exactly once", program.seen
-    )
+    assert re.search(r"proof: (\d+) messages were sent and \1 counted or rejected, each exactly once", program.seen)
     assert '"type"' not in program.seen
+    assert "message is not an event" not in program.seen
+    assert "no event: rejected" in program.seen
     assert "Traceback" not in program.seen
 
 

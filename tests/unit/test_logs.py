@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from exporter.telemetry import logs
-from exporter.telemetry.line_writer import MAX_WAITING_LINES, bar_shown
+from exporter.telemetry.line_writer import MAX_WAITING_LINES, LineWriter, bar_shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -276,3 +276,20 @@ def test_a_line_erases_a_progress_bar_before_it() -> None:
         bar_shown.clear()
     assert terminal.getvalue().startswith("\r\x1b[2Ktime=")
     assert stream.getvalue().startswith("time=")
+
+
+def test_lines_that_are_kept_below_stay_below_what_is_written() -> None:
+    """They are erased before a line and drawn again after it; anew they take the place of the old ones."""
+    up = "\r\x1b[2K\x1b[1A\x1b[2K"
+    stream = io.StringIO()
+    writer = LineWriter(stream)
+    for step, text in (
+        (writer.keep_below, "one\ntwo"),
+        (writer.put, "a line\n"),
+        (writer.keep_below, "three"),
+        (writer.keep_below, ""),
+        (writer.put, "the end\n"),
+    ):
+        step(text)
+        assert writer.flush(10)
+    assert stream.getvalue() == f"one\ntwo{up}a line\none\ntwo{up}three\r\x1b[2Kthe end\n"

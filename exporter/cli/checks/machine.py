@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from exporter.cli.checks.certificate import expires_seconds
 from exporter.cli.checks.finding import OBSTACLE, WRONG_SETTING, Finding, error, warning
+from exporter.cli.descriptors import DescriptorLimit
 from exporter.cli.postgres import inspect_postgres
 from exporter.errors import ExporterError, LedgerError, WrongSettingError
 from exporter.ledger.sqlite.stopped import reading
@@ -94,8 +95,22 @@ def _user() -> str:
 
 
 def _own(directory: Path) -> str:
-    owner = directory.stat().st_uid
+    found = directory.stat()
+    owner = found.st_uid
+    if owner == os.geteuid():
+        return f"its mode is {found.st_mode & 0o777:04o}; chmod u+rwx it, or choose another --ledger.path"
     return f"it belongs to uid {owner}; chown it to {os.geteuid()}, or choose another --ledger.path"
+
+
+def descriptors(settings: Settings, queues: Mapping[str, QueueAttributes]) -> Iterator[Finding]:
+    """Look whether this process may have as many files open as its calls and clients need, if run's may no more."""
+    limit = DescriptorLimit(settings.sqs.max_receives, lambda: len(queues))
+    try:
+        limit.require(len(settings.queue))
+    except ExporterError as few:
+        yield error("descriptors", str(few))
+    else:
+        yield from (warning("descriptors", sentence) for sentence in limit.shortage_once())
 
 
 def web(settings: Settings) -> Iterator[Finding]:
