@@ -30,7 +30,7 @@ def become(version: int) -> None:
     """Put another version in the place of this one's, and have its commits write the new column."""
     migrations = (ADDITIVE, BREAKING)
     replica.VERSION = version  # type: ignore[attr-defined]  # imported there by name
-    replica.prepare = partial(schema.prepare, version, migrations)  # type: ignore[assignment,attr-defined]  # the same
+    replica.prepare = partial(schema.prepare, version, migrations)  # type: ignore[attr-defined]  # the same
     columns, values = "event_id, last_seen, state)", "SELECT queue_id, id, event_id, clock, 0 FROM given"
     assert COMMIT.count(columns) == COMMIT.count(values) == 1
     batches.COMMIT = COMMIT.replace(columns, columns.replace("state", "state, writer")).replace(  # type: ignore[attr-defined]
