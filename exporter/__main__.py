@@ -9,6 +9,9 @@ import sys
 
 # While the rest is imported, which takes a moment, Ctrl-C ends the process at once, and without a traceback.
 signal.signal(signal.SIGINT, signal.SIG_DFL)
+if os.getpid() == 1:
+    # A container's first process is not ended by a signal that it does not handle, but killed half a minute later.
+    signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
 
 OUT_OF_MEMORY = (
     b"sqs-event-exporter: this process gets no more memory or threads: raise its limits (ulimit -v and -u, or the "

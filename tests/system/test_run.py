@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import signal
 import socket
 import subprocess
+import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 from exporter_process import ExporterProcess
 from fake_sqs import FakeSqs
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 EVENT = '{"type": "purchase", "value": 12.55, "occurred_at": "2020-10-06 10:02:05"}'
 
@@ -102,6 +102,33 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
             assert exporter.wait(2) == -signal.SIGTERM
             exporter.start()
             assert exporter.scrape().counted == 1
+
+
+def test_a_signal_in_the_middle_of_the_imports_ends_a_containers_first_process(tmp_path: Path) -> None:
+    """Process 1 is not ended by a signal that it does not handle: it would be killed when the grace period is over."""
+    (tmp_path / "pydantic.py").write_text("import signal; print('importing', flush=True); signal.pause()\n")
+    command = [*own_process_ids(), sys.executable, "-m", "exporter", "run"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "importing\n"
+        first = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        os.kill(first, signal.SIGTERM)
+        try:
+            assert process.wait(10) == 128 + signal.SIGTERM
+        finally:
+            if process.poll() is None:
+                os.kill(first, signal.SIGKILL)
+
+
+def own_process_ids() -> list[str]:
+    """Return the command that runs another one as process 1; skips where that can't be had."""
+    for rights in ([], ["--user", "--map-root-user"]):
+        command = ["unshare", *rights, "--pid", "--fork"]
+        with contextlib.suppress(FileNotFoundError):
+            if subprocess.run([*command, "true"], capture_output=True, check=False).returncode == 0:
+                return command
+    pytest.skip("no namespace of process ids can be made here")
 
 
 def test_a_queue_that_does_not_exist_yet_is_waited_for_with_one_line(tmp_path: Path) -> None:

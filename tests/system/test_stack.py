@@ -214,6 +214,12 @@ def test_services_start_when_what_they_need_is_healthy() -> None:
             assert need == {"condition": "service_healthy"}
 
 
+@pytest.mark.parametrize("name", ["exporter", "producer"])
+def test_a_signal_ends_ours_however_soon_it_comes(name: str) -> None:
+    """Process 1 is Docker's own: Python takes a moment until it handles a signal, and as process 1 would ignore it."""
+    assert SERVICES[name]["init"] is True
+
+
 def test_what_is_mounted_exists_and_can_not_be_written() -> None:
     """Configuration comes from the repository; what is kept is in named volumes."""
     for service in SERVICES.values():
