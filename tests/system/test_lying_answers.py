@@ -113,11 +113,12 @@ def test_a_call_has_a_bound_on_its_whole_length(slow: Callable[[socket.socket], 
         receive(client, target(server))
         client.delete(QUEUE, target(server), DELETIONS)
         receive(client, target(server), wait_seconds=20)
-        deleted, received = answers(client, 2)
-        assert isinstance(deleted, Failed)
-        assert isinstance(received, Failed)
-        assert (deleted.operation, deleted.reason, deleted.deletions) == ("delete", "timeout", DELETIONS)
-        assert (received.operation, received.reason) == ("receive", "timeout")
+        late = {answer.operation: answer for answer in answers(client, 2) if isinstance(answer, Failed)}
+        assert {operation: answer.reason for operation, answer in late.items()} == {
+            "delete": "timeout",
+            "receive": "timeout",
+        }
+        assert late["delete"].deletions == DELETIONS
         assert 0.3 <= time.monotonic() - began < 2
         assert (client.receives_in_flight(), client.deletes_in_flight()) == (1, 0)
         server.wait_for(lambda it: len(it.closed) >= 2)
