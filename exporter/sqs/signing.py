@@ -47,7 +47,8 @@ class Signer:
             raise UnusableCredentialsError("the access key or the session token is empty, or holds a space or worse")
         self._second = -1
         self._day = ""
-        self._key = b""
+        self._signature = hmac.new(b"", digestmod=sha256)
+        """Begun with the day's derived key; each request's is a copy that goes on."""
         self._headers: list[str] = []
         self._canonical_head = ""
         self._string_head = ""
@@ -59,8 +60,9 @@ class Signer:
             self._enter(unix_seconds)
         canonical_request = f"{self._canonical_head}{sha256(body).hexdigest()}"
         string_to_sign = f"{self._string_head}{sha256(canonical_request.encode()).hexdigest()}"
-        signature = hmac.digest(self._key, string_to_sign.encode(), "sha256").hex()
-        return [*self._headers, f"{self._authorization_head}{signature}"]
+        signature = self._signature.copy()
+        signature.update(string_to_sign.encode())
+        return [*self._headers, f"{self._authorization_head}{signature.hexdigest()}"]
 
     def _enter(self, unix_seconds: int) -> None:
         date = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(unix_seconds))
@@ -69,7 +71,7 @@ class Signer:
             key = f"AWS4{self._secret_key}".encode()
             for part in (day, self._region, "sqs", "aws4_request"):
                 key = hmac.digest(key, part.encode(), "sha256")
-            self._key, self._day = key, day
+            self._signature, self._day = hmac.new(key, digestmod=sha256), day
         token, signed = f"x-amz-security-token:{self._token}\n", _SIGNED_HEADERS_WITH_TOKEN
         if self._token is None:
             token, signed = "", _SIGNED_HEADERS
