@@ -126,15 +126,23 @@ def test_two_versions_count_side_by_side_and_the_older_one_is_refused_when_it_ma
     with ExitStack() as stack:
         sqs = stack.enter_context(FakeSqs(latency_seconds=0.002, duplicate_in_batch=0.05, duplicate_across_batches=0.1))
 
-        def replica(*program: str, start: bool = True) -> ExporterProcess:
-            return stack.enter_context(ExporterProcess(sqs.environment, url, *FLAGS, program=program, start=start))
+        def replicas(*program: str, number: int = 2) -> list[ExporterProcess]:
+            started = [
+                stack.enter_context(ExporterProcess(sqs.environment, url, *FLAGS, program=program, start=False))
+                for _ in range(number)
+            ]
+            for one in started:
+                one.launch()
+            for one in started:
+                one.wait_until_listening()
+            return started
 
         with steady_load(sqs):
-            older = [replica(older_program), replica(older_program)]
+            older = replicas(older_program)
             wait_until_counting(1)
             assert ask("SELECT version, oldest_writer FROM $schema") == [(1, 1)]
 
-            newer = [replica(*later(2)), replica(*later(2))]
+            newer = replicas(*later(2))
             until(lambda: ask("SELECT version, oldest_writer FROM $schema") == [(2, 1)])
             wait_until_counting(1, 2)
             assert {None, "version 2"} == {row[0] for row in ask("SELECT DISTINCT writer FROM $message_ids")}
@@ -144,9 +152,7 @@ def test_two_versions_count_side_by_side_and_the_older_one_is_refused_when_it_ma
             older[0].start()  # somebody goes back to it
             wait_until_counting(1, 2)
 
-            newest = replica(*later(3), start=False)
-            newest.launch()
-            newest.wait_until_listening()
+            (newest,) = replicas(*later(3), number=1)
             newest.wait_until_told(
                 "older replicas still write to the ledger in PostgreSQL, which is to become version 3"
             )
