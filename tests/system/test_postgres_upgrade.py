@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from exporter_process import ExporterProcess
 from fake_sqs import FakeSqs
+from programs import path_of
 from replicas import DEADLINE_SECONDS, drain, shown_at_last
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def older_program(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def git(*arguments: str) -> subprocess.CompletedProcess[bytes]:
     """Run git in this repository."""
-    command = ["git", "-C", str(ROOT), *arguments]
+    command = [path_of("git", "git"), "-C", str(ROOT), *arguments]
     return subprocess.run(command, check=False, capture_output=True, timeout=INSTALL_SECONDS)
 
 
