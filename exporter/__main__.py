@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import _signal  # type: ignore[import-not-found] # what signal is made of: that one imports enum first, which takes a while
 import errno
 import os
-import signal
 import sys
 
 # While the rest is imported, which takes a moment, Ctrl-C ends the process at once, and without a traceback.
-signal.signal(signal.SIGINT, signal.SIG_DFL)
+_signal.signal(_signal.SIGINT, _signal.SIG_DFL)
 if os.getpid() == 1:
     # A container's first process is not ended by a signal that it does not handle, but killed half a minute later.
-    signal.signal(signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
+    _signal.signal(_signal.SIGTERM, lambda number, _frame: os._exit(128 + number))
 
 OUT_OF_MEMORY = (
     b"sqs-event-exporter: this process gets no more memory or threads: raise its limits (ulimit -v and -u, or the "
@@ -24,7 +24,7 @@ def main() -> int:
     try:
         from exporter.cli.main import main as run  # noqa: PLC0415 - see above
 
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
         return run()
     except Exception as error:
         if not _is_out_of_memory(error):

@@ -73,10 +73,10 @@ def shop(now: float) -> Kept:
 def page(now: float, **changes: Any) -> LandingPage:  # noqa: ANN401 - the page's own fields
     """Return the page of that shop after so many seconds."""
     fields: dict[str, Any] = {
-        "version": "0.2.0",
+        "version": "0.1.0 (revision 0123456789ab, Python 3.13.5)",
         "started_seconds": STARTED_SECONDS,
         "ready": True,
-        "state": "Ready: receiving and counting.",
+        "state": "Ready.",
         "snapshots": {"shop-events": shop(now)},
         "depths": {"shop-events": QueueDepth(184, 92, 0, "shop-events-dead", 0)},
         "problems": {"shop-events": None},
@@ -108,14 +108,24 @@ def rendered(
 
 
 def ill(now: float) -> LandingPage:
-    """Return the page of two queues: one denied, one with a backlog, dead letters and a nearly full ledger."""
-    reason = "SQS denies sqs:ReceiveMessage on the queue shop-orders: grant it to the role that the exporter runs as"
+    """Return the page of two queues on a full volume: one has a backlog, dead letters and a nearly full memory."""
+    reason = "the ledger /data/ledger.db can't grow (database or disk is full): free space on its volume"
     behind = shop(now)
     return page(
         now,
         ready=False,
-        state=f"{reason}.",
+        state=reason,
         snapshots={"shop-events": replace(behind, messages=912_000, unsettled_messages=1_022)},
         depths={"shop-events": QueueDepth(1_204_332, 118_004, 12, "shop-events-dead", 17)},
+        problems={"shop-events": reason, "shop-orders": reason},
+    )
+
+
+def one_fails(now: float) -> LandingPage:
+    """Return the page of two queues, one of which is denied."""
+    reason = "receives fail (access_denied): AccessDeniedException"
+    return page(
+        now,
+        state=f"Ready, but 1 of 2 queues: shop-orders: {reason}",
         problems={"shop-events": None, "shop-orders": reason},
     )

@@ -76,8 +76,9 @@ class Views:
     def landing_page(self) -> LandingPage:
         """Return what the landing page shows now."""
         status = self._readiness.status()
+        build = this_build()
         return LandingPage(
-            version=str(this_build()),
+            version=f"{build.version} (revision {build.revision}, Python {build.python})",
             started_seconds=self._started_seconds,
             ready=status.ready,
             state=status.sentence,

@@ -23,6 +23,8 @@ DOCUMENTATION = "https://github.com/sqs-event-exporter/sqs-event-exporter/tree/m
 REFRESH_SECONDS = 10
 RENDERED_SECONDS = 1.0
 """How long one rendering serves whoever asks."""
+READY = "Ready."
+"""What `/-/ready` says where there is nothing to add."""
 FILL_TO_LOOK_AT = 0.8
 """Of the memory of ids: above it the page says so in another colour."""
 
@@ -96,7 +98,8 @@ class LandingPages:
         ]
         if not page.speaking:
             sections.insert(0, "<p>Another replica speaks for the ledger and shows what it keeps.</p>")
-        badge = '<span class="badge good">Ready</span>' if page.ready else '<span class="badge bad">Not ready</span>'
+        kind = ("good" if page.state == READY else "warn") if page.ready else "bad"
+        badge = f'<span class="badge {kind}">{"Ready" if page.ready else "Not ready"}</span>'
         facts = [f"version {escape(page.version)}", f"up {duration(wall_seconds - page.started_seconds)}"]
         if page.ledger:
             facts.append(f"ledger <bdi>{escape(page.ledger)}</bdi>")
@@ -111,7 +114,7 @@ class LandingPages:
             refresh=REFRESH_SECONDS,
             badge=badge,
             facts=" · ".join(facts),
-            kind="good" if page.ready else "bad",
+            kind=kind,
             state=escape(page.state),
             sections="\n".join(sections),
             links=" · ".join(f'<a href="{escape(url)}" rel="noreferrer">{name}</a>' for url, name in links),
@@ -170,7 +173,7 @@ class _Section:
             if count is not None
         ]
         backlog = UNKNOWN if depth.visible is None else number(depth.visible)
-        yield _tile("backlog", backlog, ", ".join(hidden) or "as SQS estimates it")
+        yield _tile("backlog", backlog, ", ".join([*hidden, "as SQS said within the last minutes"]))
         if depth.dead_letter_queue is not None:
             dead = depth.dead_letter_visible
             name = f"in <bdi>{escape(depth.dead_letter_queue)}</bdi>"

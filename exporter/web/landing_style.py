@@ -21,10 +21,12 @@ a { color: var(--accent) }
 .badge { font-size: .85rem; padding: .1rem .7rem; border-radius: 1rem; border: 1px solid }
 .badge::before { content: "● " }
 .badge.good { color: var(--good); background: var(--good-box) }
+.badge.warn { color: var(--warn); background: var(--warn-box) }
 .badge.bad { color: var(--bad); background: var(--bad-box) }
 .state { margin: .75rem 0; padding: .6rem .9rem; border-left: .3rem solid; border-radius: .3rem;
   overflow-wrap: anywhere }
 .state.good { border-color: var(--good); background: var(--good-box) }
+.state.warn { border-color: var(--warn); background: var(--warn-box) }
 .state.bad { border-color: var(--bad); background: var(--bad-box); color: var(--bad); font-weight: 600 }
 section { margin: 1rem 0; padding: 1rem; background: var(--box); border: 1px solid var(--line); border-radius: .6rem }
 .tiles { display: grid; gap: .6rem; grid-template-columns: repeat(auto-fill, minmax(12rem, 1fr)) }

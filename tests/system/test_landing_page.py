@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from landing_examples import ill, page, rendered
+from landing_examples import ill, one_fails, page, rendered
 from programs import path_of
 from test_web import serving
 
@@ -75,8 +75,9 @@ def test_it_is_light_or_dark_as_the_reader_likes_it(tmp_path: Path) -> None:
 
 
 def test_its_state_has_a_colour(tmp_path: Path) -> None:
-    """Green where it is ready, red where it is not."""
+    """Green where it is ready, amber where it is but for a queue, red where it is not."""
     assert look_of(tmp_path, rendered(), 1200)["state"] == "rgb(26, 127, 55)"
+    assert look_of(tmp_path, rendered(one_fails), 1200)["state"] == "rgb(138, 90, 0)"
     assert look_of(tmp_path, rendered(ill), 1200)["state"] == "rgb(179, 38, 30)"
 
 
@@ -94,12 +95,13 @@ def test_the_served_page_is_shown_whole_under_its_policy(tmp_path: Path) -> None
         ("desktop", rendered(), "1200,790", ()),
         ("phone", rendered(), "390,1500", ()),
         ("dark", rendered(), "1200,790", (DARK,)),
+        ("one-fails", rendered(one_fails), "1200,900", ()),
         ("not-ready", rendered(ill), "1200,1000", ()),
     ],
-    ids=["desktop", "phone", "dark", "not-ready"],
+    ids=["desktop", "phone", "dark", "one-fails", "not-ready"],
 )
 def test_a_picture_can_be_taken(tmp_path: Path, name: str, html: str, size: str, arguments: tuple[str, ...]) -> None:
-    """On a desktop, on a phone, in the dark, and not ready."""
+    """On a desktop, on a phone, in the dark, with a queue that fails, and not ready."""
     pictures = Path(os.environ.get("LANDING_PAGE_PICTURES", tmp_path)).resolve()
     pictures.mkdir(exist_ok=True)
     file = tmp_path / "page.html"

@@ -257,7 +257,7 @@ def test_the_landing_page_shows_facts_and_links_and_loads_nothing() -> None:
     assert answer.headers["Content-Security-Policy"] == (
         "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     )
-    for part in ("sqs-event-exporter", "0.2.0", "shop-events", "pageview", "receiving and counting", "<svg"):
+    for part in ("sqs-event-exporter", "0.1.0", "shop-events", "pageview", "Ready.", "<svg"):
         assert part in answer.text
     for link in ("/metrics", "/-/healthy", "/-/ready"):
         assert f'href="{link}"' in answer.text

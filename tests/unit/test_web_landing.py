@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from landing_examples import NANO, STARTED_SECONDS, Kept, Totals, ill, page, rendered
+from landing_examples import NANO, STARTED_SECONDS, Kept, Totals, ill, one_fails, page, rendered
 from prometheus_client import CollectorRegistry, Histogram
 
 from exporter.sqs import QueueDepth
@@ -63,7 +63,7 @@ def test_a_queue_says_what_was_received_and_what_became_of_it() -> None:
     """Received, duplicate, rejected by reason, released, backlog, dead letters, lag, and the ledger's fill."""
     text = text_of(rendered())
     for part in (
-        "Ready: receiving and counting.",
+        "Ready",
         "received 700,356 0 of them left for SQS to redeliver",
         "duplicates 412",
         "rejected 37 invalid_json 31, missing_field 6",
@@ -72,7 +72,7 @@ def test_a_queue_says_what_was_received_and_what_became_of_it() -> None:
         "lag 340 ms",
         "ledger's fill 22%",
         "216,430 of 1,000,000 ids, 143 not yet deleted from SQS",
-        "version 0.2.0",
+        "version 0.1.0",
         "up 3 h 10 min",
         "ledger shop-eu",
     ):
@@ -84,10 +84,18 @@ def test_trouble_is_said_in_words_and_marked() -> None:
     html = rendered(ill)
     text = text_of(html)
     assert "Not ready" in text
-    assert text.count("SQS denies sqs:ReceiveMessage on the queue shop-orders") == 2
+    assert text.count("(database or disk is full): free space on its volume") == 3
     assert 'class="state bad"' in html
     warned = re.findall(r'<div class="tile [^"]*warn"><span>([^<]*)', html)
     assert warned == ["rejected", "dead letters", "ledger's fill"]
+
+
+def test_ready_with_a_problem_is_neither_green_nor_red() -> None:
+    """The state on top is amber and says which queue fails; red is beside that queue alone."""
+    html = rendered(one_fails)
+    assert "Ready, but 1 of 2 queues: shop-orders: receives fail" in text_of(html)
+    assert re.findall(r'class="(?:badge|state) (\w+)"', html) == ["warn", "warn", "bad"]
+    assert re.findall(r'class="(?:badge|state) (\w+)"', rendered()) == ["good", "good"]
 
 
 def test_what_is_not_known_is_left_open() -> None:
