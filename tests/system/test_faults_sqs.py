@@ -224,7 +224,8 @@ def a_message_handed_to_a_poll_that_sigkill_ended_comes_back(ledger: Path) -> No
 
 def handed_to_the_dead(ledger: Path, number: signal.Signals) -> None:
     """End an exporter in a long poll of 20 s, let SQS answer it, start another: it counts what comes back, once."""
-    with counting(ledger, "--shutdown.timeout", "1s") as (sqs, exporter):
+    patient = {"VisibilityTimeout": "120"}  # a busy machine may take half a minute to start the other one
+    with counting(ledger, "--shutdown.timeout", "1s", attributes=patient) as (sqs, exporter):
         sqs.behave(dead_polls_receive=True)
         started = time.monotonic()
         exporter.process.send_signal(number)
@@ -237,7 +238,7 @@ def handed_to_the_dead(ledger: Path, number: signal.Signals) -> None:
         exporter.start()
         sqs.wait_until(lambda account: account.waiting_receives == 1)
         assert exporter.scrape().counted == 4
-        sqs.advance(31)
+        sqs.advance(121)
         all_is_settled(sqs, exporter)
         assert exporter.scrape().duplicate == 0
 
