@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import resource
 import socket
 import struct
@@ -29,7 +30,10 @@ ANSWER_SECONDS = 10.0
 ANSWER_INTERVAL_SECONDS = 0.25
 """Between two answers on one connection, so that a client that asks again and again does not delay the others."""
 LONG_ANSWER_INTERVAL_SECONDS = 5.0
-"""The same for who pipelines, and for all while the server is busy, so that who asks seldom is served at once."""
+"""At most, and at least half of it: the same for who pipelines, and for all while the server is busy.
+
+So who asks seldom, as a scraper does, is served at once.
+"""
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""
 
@@ -111,7 +115,9 @@ class Clients:
             return 0.0
         now = self._monotonic()
         seldom = client.pipelines or self._busy()
-        interval = LONG_ANSWER_INTERVAL_SECONDS if seldom else ANSWER_INTERVAL_SECONDS
+        # Those who asked together are not answered together: others would have to wait meanwhile.
+        long_interval = LONG_ANSWER_INTERVAL_SECONDS * random.uniform(0.5, 1)  # noqa: S311 - nothing is secret here
+        interval = long_interval if seldom else ANSWER_INTERVAL_SECONDS
         answer_at = max(now, client.answered_at + interval)
         self._clients[stream] = _Client(
             close_at=now + KEEP_ALIVE_SECONDS,

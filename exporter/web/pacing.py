@@ -30,6 +30,11 @@ class Pace:
         self._allowed_seconds = BURST_SECONDS
         self._began_at: float | None = None
         self._looked_at = 0.0
+        self._hurries = False
+
+    def hurry(self) -> None:
+        """Rest no more: the server ends, and has little time for that."""
+        self._hurries = True
 
     @property
     def busy(self) -> bool:
@@ -44,7 +49,7 @@ class Pace:
 
     def rest_seconds(self, now: float) -> float:
         """Return how long to rest: the thread has worked until now."""
-        if self._began_at is None:
+        if self._began_at is None or self._hurries:
             return 0.0
         earned_seconds, worked_seconds = (now - self._looked_at) * SHARE, now - self._began_at
         self._looked_at = self._began_at = now

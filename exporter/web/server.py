@@ -169,6 +169,7 @@ class WebServer:
                 self._clients.drop_late()
                 self._renew(server)
                 self._site.take_counts()
+        self._pace.hurry()
         server.stop()
         self._clients.drop_parked()
         self._site.passwords.close()

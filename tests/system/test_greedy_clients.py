@@ -13,7 +13,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from programs import path_of
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import GaugeMetricFamily
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterable
 
+    import pytest
     from prometheus_client import Metric
 
 REQUEST = b"GET /metrics HTTP/1.1\r\nHost: exporter\r\n\r\n"
@@ -205,14 +205,14 @@ def test_an_answer_waits_where_the_last_on_its_connection_was_just_now() -> None
 
 
 def test_while_the_server_is_busy_only_those_who_ask_again_soon_wait_longer() -> None:
-    """A second request waits until the last answer is 5 s old; a first one does not, nor one after a while."""
+    """A second request waits until the last answer is some seconds old; a first one does not, nor one after a while."""
     now = [0.0]
     clients = Clients(10, busy=lambda: True, monotonic=lambda: now[0])
     stream: Any = FakeStream()
     clients.on_connect(stream)
     assert clients.on_request(stream) == 0
     now[0] = 0.4
-    assert clients.on_request(stream) == pytest.approx(web_clients.LONG_ANSWER_INTERVAL_SECONDS - 0.4)
+    assert 0.5 <= (clients.on_request(stream) + 0.4) / web_clients.LONG_ANSWER_INTERVAL_SECONDS <= 1
     now[0] = 20
     assert clients.on_request(stream) == 0
 
@@ -251,7 +251,10 @@ def test_who_pipelines_is_answered_seldom() -> None:
     clients = Clients(10, busy=lambda: False, monotonic=lambda: 5.0)
     stream: Any = parked(clients)
     clients.unpark()
-    assert [clients.on_request(stream) for _ in range(3)] == [0, 5, 10]
+    waits = [clients.on_request(stream) / web_clients.LONG_ANSWER_INTERVAL_SECONDS for _ in range(3)]
+    assert waits[0] == 0
+    assert 0.5 <= waits[1] <= 1
+    assert 0.5 <= waits[2] - waits[1] <= 1
 
 
 def test_who_is_parked_gives_way_to_newcomers_before_an_idle_scraper_does() -> None:

@@ -646,7 +646,7 @@ def test_the_death_of_its_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
 
     class Failing(Clients):
         def drop_late(self) -> None:
-            if fails[0]:
+            if fails[0] and not len(self):  # a connection would be left open by the thread that dies
                 raise RuntimeError("nobody foresaw this")
 
     monkeypatch.setattr(web, "Clients", Failing)

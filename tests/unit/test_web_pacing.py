@@ -122,6 +122,16 @@ def test_rests_are_short_and_come_to_an_end() -> None:
     assert sum(rests) == pytest.approx(BURST_SECONDS / SHARE)
 
 
+def test_a_server_that_ends_rests_no_more() -> None:
+    """However much it has worked: it has half a second for closing all connections."""
+    thread = FakeThread()
+    thread.work(3600)
+    assert thread.rest_as_due() > 0
+    thread.pace.hurry()
+    thread.work(1)
+    assert thread.rest_as_due() == 0
+
+
 def test_of_many_ready_connections_each_has_its_turn() -> None:
     """A selection is short, and no connection is left out for long."""
     thread = FakeThread()
