@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 MAX_IDS = 2_500
 """Aurora DSQL changes at most 3,000 rows in a transaction, and a statement should be short anywhere."""
+_FULL = MAX_IDS - 2
+"""With more ids a chunk has no space for a message that has its event's id, too."""
 MIN_SAVED_SECONDS = 1.0
 """A queue's clock alone is no reason for a commit before it has run for so long."""
 
@@ -103,20 +105,24 @@ def chunks(batch: Batch, queues: Mapping[str, Queue]) -> list[Chunk]:
 
 
 def _add_settled(cut: list[Chunk], queue: Queue) -> None:
-    waiting, queue.settled = queue.settled, {}
-    for id_ in waiting:
+    waiting, queue.settled = list(queue.settled), {}
+    while waiting:
         chunk = _with_space(cut)
+        space = _FULL + 1 - chunk.size
         chunk.clocks[queue.identity.name] = queue.receiving_seconds
-        chunk.settled.append((queue, id_))
-        chunk.size += 1
+        chunk.settled += [(queue, id_) for id_ in waiting[:space]]
+        chunk.size += len(waiting[:space])
+        del waiting[:space]
 
 
 def _add_deliveries(cut: list[Chunk], queue: Queue, deliveries: Sequence[Delivery]) -> None:
     name, places, expects_event_id = queue.identity.name, queue.places, queue.identity.event_ids
     seen: set[bytes] = set()
+    chunk = None
     for position, delivery in enumerate(deliveries):
-        chunk = _with_space(cut)
-        chunk.clocks[name] = queue.receiving_seconds
+        if chunk is None or chunk.size > _FULL:
+            chunk = _with_space(cut)
+            chunk.clocks[name] = queue.receiving_seconds
         message_id, outcome = delivery.message_id, delivery.outcome
         if message_id in seen:
             chunk.repeated[name] += 1
@@ -156,6 +162,6 @@ def _add_released(chunk: Chunk, queue: Queue, released: Mapping[str, int]) -> No
 
 
 def _with_space(cut: list[Chunk]) -> Chunk:
-    if cut[-1].size > MAX_IDS - 2:
+    if cut[-1].size > _FULL:
         cut.append(Chunk())
     return cut[-1]
