@@ -9,7 +9,7 @@ from exporter.sqs import BATCH_SIZE
 EXPECTED_A_RECEIVE = 12
 """So many messages are waited for, where ten fit: the few that are left make the next batch full as well."""
 SHORTEST_WAIT = 0.05
-"""Part of the window. Above 240 messages a second several receives are sent together, and share a wake-up and a commit."""
+"""Part of the window. Above 240 messages a second several receives are sent together, and share a commit."""
 LONGEST_AFTER_FULL = 0.1
 """Part of the window. A full batch may be the start of a backlog, of which the rate of late says nothing."""
 SHRINK = 0.75
