@@ -73,7 +73,7 @@ def measure(directory: str) -> dict[str, float]:
         "read the answer, check the MD5s": _best(
             lambda iteration: [parse_receive(body) for body in iteration], iterations
         ),
-        "read the ids": _best(by_answer(remembered_ids), ids),
+        "read the ids": _best(remembered_ids, ids),
         "read and judge the bodies": _best(
             lambda iteration: [parse(one.body, sent_at_seconds=None, now_seconds=now_seconds) for one in iteration],
             messages,
