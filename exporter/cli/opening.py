@@ -61,15 +61,17 @@ def say_if_new(ledger: SqliteLedger | PostgresLedger, path: Path) -> None:
 
 def _say_opened(ledger: SqliteLedger, path: Path) -> None:
     """Say of a ledger that could not be opened at the start what the first line of the log says of others."""
-    snapshots = ledger.snapshots.values()
-    log.info(
-        "ledger opened",
-        extra={
-            "ledger": str(path.absolute()),
-            "ledger_name": ledger.name,
-            "events_taken_up": sum(snapshot.counted for snapshot in snapshots),
-            "types_taken_up": sum(len(snapshot.types) for snapshot in snapshots),
-            "messages_remembered": sum(snapshot.messages for snapshot in snapshots),
-        },
-    )
+    log.info("ledger opened", extra={"ledger": str(path.absolute()), "ledger_name": ledger.name, **taken_up(ledger)})
     say_if_new(ledger, path)
+
+
+def taken_up(ledger: SqliteLedger | PostgresLedger) -> dict[str, int]:
+    """Return for the log what the ledger held when it was opened; nothing of one that is only being connected to."""
+    if not isinstance(ledger, SqliteLedger):
+        return {}
+    snapshots = ledger.snapshots.values()
+    return {
+        "events_taken_up": sum(snapshot.counted for snapshot in snapshots),
+        "types_taken_up": len({name for one in snapshots for name, totals in one.types.items() if totals.count}),
+        "messages_remembered": sum(snapshot.messages for snapshot in snapshots),
+    }

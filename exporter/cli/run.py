@@ -14,7 +14,7 @@ from exporter.cli.advice import advice
 from exporter.cli.build import this_build
 from exporter.cli.command_line import configure
 from exporter.cli.descriptors import DescriptorLimit
-from exporter.cli.opening import open_ledger, say_if_new
+from exporter.cli.opening import open_ledger, say_if_new, taken_up
 from exporter.cli.process import handle_first_signals, signals, threads_that_must_live
 from exporter.cli.terminal import Counting
 from exporter.cli.views import Views
@@ -231,7 +231,6 @@ def _say_what_starts(
     settings: Settings, connection: Connection, ledger: SqliteLedger | PostgresLedger, web: WebServer
 ) -> None:
     path = str(settings.ledger.path.absolute()) if isinstance(ledger, SqliteLedger) else str(ledger.target)
-    snapshots = ledger.snapshots.values()
     log.info(
         "starting",
         extra={
@@ -242,9 +241,7 @@ def _say_what_starts(
             "endpoint": connection.endpoint_url,
             "ledger": path,
             "ledger_name": ledger.name,
-            "events_taken_up": sum(snapshot.counted for snapshot in snapshots),
-            "types_taken_up": sum(len(snapshot.types) for snapshot in snapshots),
-            "messages_remembered": sum(snapshot.messages for snapshot in snapshots),
+            **taken_up(ledger),
             "listening": web.url,
         },
     )

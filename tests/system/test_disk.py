@@ -155,7 +155,8 @@ def test_a_start_on_a_full_volume_waits_for_space(tmp_path: Path) -> None:
         assert_it_goes_on(sqs, exporter)
         assert exporter.terminate() == 0
         (opened,) = (line for line in exporter.log if line["msg"] == "ledger opened")
-        assert (opened["ledger_name"], opened["events_taken_up"]) != ("", None)
+        assert opened["ledger_name"]
+        assert opened["events_taken_up"] == opened["types_taken_up"] == opened["messages_remembered"] == 0
         assert sum(line["msg"].startswith("the ledger is new: counts start at 0") for line in exporter.log) == 1
 
 

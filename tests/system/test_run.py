@@ -40,6 +40,7 @@ def test_a_backlog_is_counted_exactly_on_every_surface(tmp_path: Path) -> None:
             assert restarted.scrape().agrees_with(account)
             starting = restarted.log[0]
             assert starting["events_taken_up"] == sum(totals.count for totals in account.types.values())
+            assert starting["types_taken_up"] == len(account.types)
             assert {"version", "queue", "endpoint", "ledger"} <= starting.keys()
 
 
