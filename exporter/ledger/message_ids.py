@@ -38,9 +38,10 @@ def split(ids: bytes) -> tuple[bytes, ...]:
 
 
 def _bytes_of_uuids(message_ids: Sequence[str]) -> bytes | None:
-    """Return the bytes of all ids at once, None unless each is a UUID: a regular expression takes three times as long.
+    """Return the bytes of all ids at once, None unless each is a UUID.
 
-    Where all hyphens and line breaks are where they belong, and nothing else but digits, no id is longer or shorter.
+    Where all hyphens and line breaks are where they belong, and nothing else but digits, no id is longer or shorter. A
+    regular expression would take as long as all the rest.
     """
     count = len(message_ids)
     lines = "\n".join(message_ids)
