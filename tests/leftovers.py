@@ -10,7 +10,6 @@ import contextlib
 import os
 import select
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -19,7 +18,6 @@ VARIABLE = "TEST_RUN"
 """Its value says which run started a process."""
 WATCH_SECONDS = 2.0
 """For so long after the run's end is looked for processes that were just being started then."""
-_watchers: list[subprocess.Popen[bytes]] = []
 
 
 def watch() -> None:
@@ -29,8 +27,9 @@ def watch() -> None:
     run = f"{os.getpid()}-{time.time_ns()}"
     os.environ[VARIABLE] = run
     command = [sys.executable, "-S", __file__, str(os.getpid()), run]
-    # In a session of its own, so that Ctrl-C ends the run and not the watcher.
-    _watchers.append(subprocess.Popen(command, env={}, stdin=subprocess.DEVNULL, start_new_session=True))
+    silent = [(os.POSIX_SPAWN_OPEN, descriptor, os.devnull, os.O_RDWR, 0) for descriptor in range(3)]
+    # In a session of its own, so that Ctrl-C ends the run and not the watcher; nobody waits for it.
+    os.posix_spawn(sys.executable, command, {}, file_actions=silent, setsid=True)
 
 
 def mark() -> dict[str, str]:

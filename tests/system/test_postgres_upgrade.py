@@ -140,6 +140,7 @@ def test_two_versions_count_side_by_side_and_the_older_one_is_refused_when_it_ma
 
         with steady_load(sqs):
             older = replicas(older_program)
+            older[0].wait_until_ready(DEADLINE_SECONDS)  # it has made the tables
             wait_until_counting(1)
             assert ask("SELECT version, oldest_writer FROM $schema") == [(1, 1)]
 
