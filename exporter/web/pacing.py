@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-SHARE = 0.25
+SHARE = 0.2
 """Of the time. Python runs one thread of a process at a time, so while the web server works the consumer may wait.
 
 Processor time would say less: a thread that holds Python's lock and has to wait for a processor takes none.
