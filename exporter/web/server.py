@@ -96,6 +96,8 @@ class WebServer:
         self._sockets: list[socket.socket] = []
         self._thread = threading.Thread(target=self._run, name="web", daemon=True)
         self._started = threading.Event()
+        self._failed: BaseException | None = None
+        """Why its thread ended before it served."""
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._told = ""
@@ -118,7 +120,10 @@ class WebServer:
         return self._thread.is_alive()
 
     def start(self) -> None:
-        """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had."""
+        """Listen, then serve on the server's own thread. Raises WrongSettingError where the address can't be had.
+
+        Raises what the thread raised, too, such as MemoryError, where it could not begin.
+        """
         if self._zero_first is not None:
             self._zero_first.begin(self._registry.collect())
         self._sockets = listen(self._host, self._port)
@@ -127,6 +132,8 @@ class WebServer:
         self._thread.start()
         if not self._started.wait(START_SECONDS):
             raise ExporterError(f"the web server did not start within {START_SECONDS:.0f} s: start the exporter again")
+        if self._failed is not None:
+            raise self._failed
 
     def stop(self) -> None:
         """Close the address and all connections. Takes less than a second, whatever clients do; safe to call twice."""
@@ -139,10 +146,13 @@ class WebServer:
             selector = PacedSelector(self._pace, first={one.fileno() for one in self._sockets})
             with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selector)) as runner:
                 runner.run(self._serve())
-        except BaseException:
+        except BaseException as error:
             for one in self._sockets:
                 one.close()
-            raise
+            if self._started.is_set():
+                raise
+            self._failed = error
+            self._started.set()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()

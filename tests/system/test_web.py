@@ -658,6 +658,17 @@ def test_the_death_of_its_thread_is_told(monkeypatch: pytest.MonkeyPatch) -> Non
     assert str(told[0].exc_value) == "nobody foresaw this"
 
 
+def test_a_thread_that_can_not_begin_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who starts the server is raised what went wrong, such as that there is no memory, and its address is free."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(web, "ClientsServer", fail)
+    with pytest.raises(MemoryError), serving():
+        pass
+
+
 # TLS
 
 
