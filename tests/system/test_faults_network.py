@@ -87,11 +87,12 @@ def a_drip_while_the_queue_is_looked_for_has_an_end(ledger: Path) -> None:
     """Show that a byte a second holds up no more than one try: botocore's own timeouts would never strike."""
     with FakeSqs() as sqs:
         sqs.send(EVENTS)
-        sqs.fault("drip", "GetQueueAttributes", bytes_per_second=1)
+        sqs.fault("drip", "GetQueueAttributes", times=1, bytes_per_second=1)
         with ExporterProcess(sqs.environment, ledger, *SHORT_WAIT) as exporter:
-            exporter.wait_for(lambda _: "did not answer in time" in exporter.ready()[1], NOT_READY_SECONDS)
+            exporter.wait_for(
+                lambda _: any("did not answer in time" in str(line.get("error")) for line in exporter.log)
+            )
             assert exporter.healthy()
-            sqs.clear()
             all_is_settled(sqs, exporter)
 
 

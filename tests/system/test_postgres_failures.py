@@ -382,6 +382,8 @@ def test_a_replica_that_sleeps_within_a_transaction_holds_up_nobody(
 ) -> None:
     """Asleep while it admits a type, under the queue's lock: PostgreSQL ends its session, and the others go on."""
     sleeper, one = open_replica(), open_replica()
+    sleeper.beat()
+    sleeper.ledger._replica.beat_at = float("inf")  # noqa: SLF001 - nothing but the commit is to wait for the lock
     database = database_of(database_url)
     waits = f"SELECT count(*) FROM pg_stat_activity WHERE datname = '{database}' AND wait_event_type = 'Lock'"
     with psycopg.connect(postgres.url(role="postgres", database=database)) as holder:
