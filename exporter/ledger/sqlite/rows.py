@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from array import array
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Protocol, TypeVar
 
@@ -89,7 +90,7 @@ class Seqs:
             self._first = 0
 
 
-class RowMemory(Generic[RowT]):
+class RowMemory(ABC, Generic[RowT]):
     """Ids in memory, and the numbers of the rows of a table that they can be rebuilt from."""
 
     def __init__(self, intake: IntakeLimit, table: str, make: Callable[[Iterable[Any]], RowT]) -> None:
@@ -120,8 +121,9 @@ class RowMemory(Generic[RowT]):
         too_many = excess > 0 and now.age_seconds - row.age_seconds >= limits.protected_seconds
         return too_many or self._due(row, now, limits)
 
+    @abstractmethod
     def _due(self, row: RowT, now: Moment, limits: Limits) -> bool:
-        raise NotImplementedError
+        """Whether a row may be forgotten by its age alone."""
 
 
 def read_row(make: Callable[[Iterable[Any]], RowT], columns: tuple[object, ...]) -> tuple[RowT, int]:
