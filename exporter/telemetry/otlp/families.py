@@ -50,7 +50,7 @@ ATTRIBUTES = {
     "revision": names.REVISION,
     "python": names.RUNTIME_VERSION,
 }
-"""What a label is called here. `ledger` is left out: it is the resource's. The others are labels of events."""
+"""What a label of ours is called here. `ledger` is left out: it is the resource's."""
 
 Attributes = dict[str, str]
 Key = tuple[tuple[str, str], ...]
@@ -72,7 +72,7 @@ def metrics_of(families: Iterable[Family], now_nano: int) -> tuple[list[Metric],
 
 def _metric(name: Name, samples: Iterable[Sample], now_nano: int) -> Metric:
     if name.kind == "gauge":
-        gauges = [NumberDataPoint(_attributes(sample.labels), 0, now_nano, sample.value) for sample in samples]
+        gauges = [NumberDataPoint(_attributes(name, sample.labels), 0, now_nano, sample.value) for sample in samples]
         return Metric(name.otlp, name.help, name.unit, Gauge(gauges))
     by_suffix: dict[str, dict[Key, float]] = {}
     buckets: dict[Key, list[int]] = {}
@@ -88,13 +88,13 @@ def _metric(name: Name, samples: Iterable[Sample], now_nano: int) -> Metric:
     # A clock that was set back would end a series before it began, and backends drop such a point.
     if name.kind == "counter":
         sums = [
-            NumberDataPoint(_attributes(dict(labels)), began[labels], max(began[labels], now_nano), value)
+            NumberDataPoint(_attributes(name, dict(labels)), began[labels], max(began[labels], now_nano), value)
             for labels, value in by_suffix["_total"].items()
         ]
         return Metric(name.otlp, name.help, name.unit, Sum(sums, AggregationTemporality.CUMULATIVE, is_monotonic=True))
     histograms = [
         histogram_point(
-            _attributes(dict(labels)),
+            _attributes(name, dict(labels)),
             (began[labels], now_nano),
             [counts[0], *(upper - lower for lower, upper in pairwise(counts))],
             by_suffix["_sum"][labels],
@@ -127,9 +127,11 @@ def histogram_point(
     )
 
 
-def _attributes(labels: Mapping[str, str]) -> Attributes:
+def _attributes(name: Name, labels: Mapping[str, str]) -> Attributes:
     attributes = {names.SYSTEM: names.AWS_SQS} if "queue" in labels else {}
     for label, value in labels.items():
         if value and label != "ledger":
-            attributes[ATTRIBUTES.get(label) or f"{names.EVENT_LABEL_PREFIX}{label}"] = value
+            # A label of --events.labels may be called like one of ours: an order's region is no cloud's.
+            own = label in name.labels
+            attributes[ATTRIBUTES[label] if own else f"{names.EVENT_LABEL_PREFIX}{label}"] = value
     return attributes
