@@ -5,10 +5,13 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
+import prometheus_client.metrics
 import pytest
+from msgspec.structs import replace
 from prometheus_client import CollectorRegistry
 from test_metrics import LABELLED, full_name, ours, whole_registry
 
+from exporter.ledger import SeriesTotals
 from exporter.telemetry.metrics import Health
 from exporter.telemetry.metrics import names as metric_names
 from exporter.telemetry.otlp import names
@@ -87,6 +90,32 @@ def test_every_number_is_the_same() -> None:
             assert pushed == shown, metric.name
         compared += len(shown)
     assert compared > 50
+
+
+def test_a_label_of_events_that_is_called_like_one_of_ours_is_the_event_s() -> None:
+    """An order's region is no cloud's, and the reason of a refund no error."""
+    snapshot = replace(
+        LABELLED,
+        label_names=("region", "reason"),
+        series={("refund", "Bavaria", "broken"): SeriesTotals(1, 0, 0, None, 1_600_000_100.0)},
+    )
+    kept, _ = metrics_of(whole_registry(snapshot, label_names=snapshot.label_names).collect(), NOW_NANO)
+    (point,) = next(metric for metric in kept if metric.name == "sqs.events").data.data_points
+    assert point.attributes == {
+        names.SYSTEM: names.AWS_SQS,
+        names.DESTINATION: "orders",
+        names.EVENT_TYPE: "refund",
+        "sqs.event.region": "Bavaria",
+        "sqs.event.reason": "broken",
+    }
+
+
+def test_all_is_pushed_where_the_library_s_own_variable_leaves_creation_times_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """PROMETHEUS_DISABLE_CREATED_SERIES is about the text; here they are the start times of sums."""
+    monkeypatch.setattr(prometheus_client.metrics, "_use_created", False)
+    assert {in_prometheus(metric) for metric in converted().values()} == set(ours_of(registry()))
 
 
 def test_sums_begin_when_the_ledger_says_and_those_of_health_with_the_process() -> None:
