@@ -44,15 +44,25 @@ class Told:
             queue_url={"orders": "https://sqs.example/1/orders"}.get,
         )
 
+    def tell_of(self, answer: Answer) -> None:
+        """Tell of an iteration with one call, which is sampled, and without a batch."""
+        assert self.telemetry.answered([answer])
+        with self.telemetry.call(answer):
+            pass
+
+    def process(self, *received: Received) -> None:
+        """Begin a batch of these, and commit it at once."""
+        with self.telemetry.processing(received):
+            pass
+        self.telemetry.recorded()
+
     def iterate(self, answers: Sequence[Answer]) -> None:
         """Tell of an iteration whose batch is committed at once."""
         if self.telemetry.answered(answers):
             for answer in answers:
                 with self.telemetry.call(answer):
                     pass
-        with self.telemetry.processing([answer for answer in answers if isinstance(answer, Received)]):
-            pass
-        self.telemetry.recorded()
+        self.process(*(answer for answer in answers if isinstance(answer, Received)))
 
     @property
     def spans(self) -> Sequence[ReadableSpan]:
@@ -130,13 +140,13 @@ def test_an_empty_long_poll_is_neither_a_span_nor_measured_nor_paid_for() -> Non
 def test_a_batch_ends_with_its_commit_and_says_whether_it_was_recorded(*, succeeds: bool) -> None:
     """A commit may take a while: the span and the duration go on until its outcome is known."""
     told = Told()
-    told.telemetry.answered([received()])
+    told.tell_of(received())
     with told.telemetry.processing([received()]):
         pass
-    assert not told.spans
+    assert [span.name for span in told.spans] == ["receive orders"]
     (told.telemetry.recorded if succeeds else told.telemetry.not_recorded)()
     told.telemetry.recorded()  # of a flush, which is no batch
-    (span,) = told.spans
+    _, span = told.spans
     (point,) = told.points(names.PROCESS_DURATION)
     for attributes in (span.attributes, point.attributes):
         assert attributes is not None
@@ -149,16 +159,30 @@ def test_a_batch_ends_with_its_commit_and_says_whether_it_was_recorded(*, succee
 def test_receives_of_several_iterations_are_links_of_the_batch_that_they_are_gathered_for() -> None:
     """While a commit is under way, answers wait for the next: none is forgotten, and none linked to twice."""
     told = Told()
-    for _ in range(3):
-        assert told.telemetry.answered([received()])
-        with told.telemetry.call(received()):
-            pass
-    for links in (3, 0):
-        told.telemetry.answered([deleted(0.1)])
-        with told.telemetry.processing([received()]):
-            pass
-        told.telemetry.recorded()
-        assert len(told.spans[-1].links) == links
+    for receives in (3, 2):
+        for _ in range(receives):
+            told.tell_of(received())
+        told.process(received())
+        assert told.spans[-1].name == "process orders"
+        assert len(told.spans[-1].links) == receives
+
+
+def test_a_batch_whose_receives_were_not_sampled_has_no_span() -> None:
+    """Whether a delete was, which is answered between two batches, says nothing about the next one."""
+    told = Told()
+    told.tell_of(deleted(0.1))
+    told.process(received())
+    assert [span.name for span in told.spans] == ["delete orders"]
+
+
+def test_a_receive_that_brought_nothing_usable_is_no_part_of_a_later_batch() -> None:
+    """Such answers may come for hours: nothing is kept of them, and no batch links to them."""
+    told = Told()
+    for _ in range(5):
+        told.tell_of(replace(answered([], 0.1), released={"md5_mismatch": 3}))
+    told.tell_of(received())
+    told.process(received())
+    assert [link.context for link in told.spans[-1].links] == [told.spans[-2].context]
 
 
 def test_a_span_names_the_request_by_the_id_that_sqs_gave_it() -> None:

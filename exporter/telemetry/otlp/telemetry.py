@@ -75,8 +75,8 @@ class _Batch:
 class Telemetry:
     """Told of each iteration's calls once they are answered, and of each batch that is recorded. One thread's.
 
-    All spans of an iteration are made, or none: one for each call, and one for the batch, however many messages it has,
-    with links to its receives and to producers.
+    The calls of an iteration have a span each, or none has. A batch has one span, however many messages it has, where
+    a receive that brought some of them has one; it links to those receives and to producers.
     """
 
     def __init__(
@@ -91,10 +91,8 @@ class Telemetry:
         self._measurements = measurements
         self._server = server
         self._queue_url = queue_url
-        self._traced = False
-        """Whether an iteration had spans since the last batch was begun."""
         self._receives: list[SpanContext] = []
-        """Of the receives that had spans since then."""
+        """The spans of receives whose messages are in no batch yet."""
         self._batch: _Batch | None = None
 
     def answered(self, answers: Sequence[Answer]) -> bool:
@@ -104,9 +102,7 @@ class Telemetry:
         if not measured or tracing is None:
             return False
         sampled = tracing.sampled_share >= 1 or random.random() < tracing.sampled_share  # noqa: S311 - a sample
-        traced = sampled and tracing.budget.allow(measured + 1)
-        self._traced = self._traced or traced
-        return traced
+        return sampled and tracing.budget.allow(measured + 1)
 
     @contextmanager
     def call(self, answer: Answer) -> Iterator[None]:
@@ -136,7 +132,7 @@ class Telemetry:
         )
         if error:
             span.set_status(Status(StatusCode.ERROR, detail))
-        if isinstance(answer, Received):
+        if isinstance(answer, Received) and answer.messages:
             self._receives.append(span.get_span_context())
         with use_span(span):
             yield
@@ -148,9 +144,8 @@ class Telemetry:
         self.not_recorded()
         queues = {answer.queue for answer in received}
         batch = self._batch = _Batch(queues.pop() if len(queues) == 1 else "", time.monotonic(), None)
-        traced, self._traced = self._traced, False
         receives, self._receives = self._receives, []
-        if self._tracing is None or not traced:
+        if self._tracing is None or not receives:
             yield
             return
         links = [Link(context) for context in receives][: self._tracing.max_links]
