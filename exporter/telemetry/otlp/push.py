@@ -63,7 +63,7 @@ class Push:
 
 
 class CountedSpanExporter(SpanExporter):
-    """Exports spans through another, and counts the batches that could not be."""
+    """Exports spans through another, and counts the batches that could not be exported."""
 
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
@@ -71,8 +71,11 @@ class CountedSpanExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Export a batch."""
-        result = self._exporter.export(spans)
-        self.failures += result is not SpanExportResult.SUCCESS
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            self.failures += result is not SpanExportResult.SUCCESS
         return result
 
     def shutdown(self) -> None:
