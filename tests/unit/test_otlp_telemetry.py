@@ -210,6 +210,15 @@ def test_a_span_says_which_queue_by_url_and_a_batch_of_several_queues_names_none
     assert names.DESTINATION not in process.attributes
 
 
+def test_no_series_ends_before_it_began() -> None:
+    """Where the clock was set back after the start: backends drop such a point."""
+    told = Told()
+    told.iterate([received()])
+    for metric in told.measurements.metrics(now_nano=1):
+        for point in metric.data.data_points:
+            assert point.time_unix_nano >= point.start_time_unix_nano > 1, metric.name
+
+
 def test_durations_are_counted_in_the_conventions_buckets_by_operation_and_error() -> None:
     """Each on its side of a bound, with their sum; calls carry the server's address."""
     told = Told()

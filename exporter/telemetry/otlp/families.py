@@ -85,10 +85,9 @@ def _metric(name: Name, samples: Iterable[Sample], now_nano: int) -> Metric:
         else:
             by_suffix.setdefault(suffix, {})[tuple(sample.labels.items())] = sample.value
     began = {labels: int(seconds * NANO) for labels, seconds in by_suffix["_created"].items()}
-    # A clock that was set back would end a series before it began, and backends drop such a point.
     if name.kind == "counter":
         sums = [
-            NumberDataPoint(_attributes(name, dict(labels)), began[labels], max(began[labels], now_nano), value)
+            number_point(_attributes(name, dict(labels)), (began[labels], now_nano), value)
             for labels, value in by_suffix["_total"].items()
         ]
         return Metric(name.otlp, name.help, name.unit, Sum(sums, AggregationTemporality.CUMULATIVE, is_monotonic=True))
@@ -105,6 +104,13 @@ def _metric(name: Name, samples: Iterable[Sample], now_nano: int) -> Metric:
     return Metric(name.otlp, name.help, name.unit, Histogram(histograms, AggregationTemporality.CUMULATIVE))
 
 
+def number_point(
+    attributes: Mapping[str, str | int], began_and_now_nano: tuple[int, int], value: float
+) -> NumberDataPoint:
+    """Make a sum's data point."""
+    return NumberDataPoint(attributes, *_interval(began_and_now_nano), value)
+
+
 def histogram_point(
     attributes: Mapping[str, str | int],
     began_and_now_nano: tuple[int, int],
@@ -113,11 +119,9 @@ def histogram_point(
     bounds: Sequence[float],
 ) -> HistogramDataPoint:
     """Make a histogram's data point, without the least and the greatest value: since the start they say little."""
-    began_nano, now_nano = began_and_now_nano
     return HistogramDataPoint(
         attributes,
-        began_nano,
-        max(began_nano, now_nano),
+        *_interval(began_and_now_nano),
         sum(bucket_counts),
         total,
         bucket_counts,
@@ -125,6 +129,12 @@ def histogram_point(
         None,  # type: ignore[arg-type] # as the protocol has it: both are optional
         None,  # type: ignore[arg-type]
     )
+
+
+def _interval(began_and_now_nano: tuple[int, int]) -> tuple[int, int]:
+    """Let no series end before it began, as where the clock was set back: backends drop such a point."""
+    began_nano, now_nano = began_and_now_nano
+    return began_nano, max(began_nano, now_nano)
 
 
 def _attributes(name: Name, labels: Mapping[str, str]) -> Attributes:

@@ -15,13 +15,12 @@ from opentelemetry.sdk.metrics.export import (
     AggregationTemporality,
     Histogram,
     Metric,
-    NumberDataPoint,
     Sum,
 )
 
 from exporter.sqs.answers import Deleted, Failed, Received
 from exporter.telemetry.otlp import names
-from exporter.telemetry.otlp.families import histogram_point
+from exporter.telemetry.otlp.families import histogram_point, number_point
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -96,7 +95,7 @@ class Measurements:
             )
         if consumed:
             points = [
-                NumberDataPoint(self._of_call((queue, "receive", "")), self._began_nano, now_nano, count)
+                number_point(self._of_call((queue, "receive", "")), (self._began_nano, now_nano), count)
                 for queue, count in consumed.items()
             ]
             found.append(
