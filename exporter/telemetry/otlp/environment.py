@@ -12,15 +12,13 @@ import re
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from exporter.errors import WrongSettingError, shown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-Compression = Literal["none", "gzip", "deflate"]
 
 OTLP = "OTEL_EXPORTER_OTLP_"
 SIGNALS = ("METRICS", "TRACES")
@@ -30,10 +28,10 @@ PROTOCOLS = ("http/protobuf", "grpc")
 GRPC_PACKAGE = "opentelemetry.exporter.otlp.proto.grpc"
 DEFAULT_ENDPOINTS = {"http/protobuf": "http://localhost:4318", "grpc": "http://localhost:4317"}
 SAMPLERS = (
+    "parentbased_always_on",
     "always_on",
     "always_off",
     "traceidratio",
-    "parentbased_always_on",
     "parentbased_always_off",
     "parentbased_traceidratio",
 )
@@ -183,8 +181,10 @@ class _Variables:
         text = self.get(name)
         if not text:
             return default
-        if not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS and int(text) > 0):
-            raise self.wrong(name, "a whole number above 0, in milliseconds where it is a time")
+        if not (_is_whole_number(text) and int(text) > 0):
+            raise self.wrong(
+                name, f"a whole number above 0, of at most {MAX_DIGITS} digits, in milliseconds where it is a time"
+            )
         return int(text)
 
     def protocol(self, signal: str) -> str:
@@ -199,7 +199,7 @@ class _Variables:
 
     def sampled_share(self) -> float:
         """Return which share of the traces OTEL_TRACES_SAMPLER keeps."""
-        sampler = self.one_of("OTEL_TRACES_SAMPLER", ("parentbased_always_on", *SAMPLERS))
+        sampler = self.one_of("OTEL_TRACES_SAMPLER", SAMPLERS)
         if not sampler.endswith("traceidratio"):
             return 1.0 if sampler.endswith("always_on") else 0.0
         name = "OTEL_TRACES_SAMPLER_ARG"
@@ -233,8 +233,9 @@ class _Variables:
         """Refuse what the SDK would refuse with a traceback, or ignore."""
         for name in LIMITS:
             text = self.get(name)
-            if text and text.lower() != "unset" and not (text.isascii() and text.isdigit()):
-                raise self.wrong(name, "a whole number")
+            if text and text.lower() != "unset" and not _is_whole_number(text):
+                raise self.wrong(name, f"a whole number of at most {MAX_DIGITS} digits")
+        self.positive("OTEL_BSP_EXPORT_TIMEOUT", 30_000)
         for pair in filter(None, self.get("OTEL_RESOURCE_ATTRIBUTES").split(",")):
             if "=" not in pair:
                 raise self.wrong("OTEL_RESOURCE_ATTRIBUTES", "key=value pairs with commas between them")
@@ -251,6 +252,10 @@ class _Variables:
                 f"the environment variable {name} can't be read: use name=value pairs with commas between them, "
                 f"values percent-encoded (what it holds is not shown, because it can be a password)",
             )
+
+
+def _is_whole_number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
 
 
 def _is_installed(package: str) -> bool:
