@@ -183,10 +183,12 @@ class Readiness(_Obstacles):
         gone = tuple(name for name, queue in self._queues.items() if queue.gone)
         if whole is not None:
             return Status(ready=False, sentence=whole, queues=dict.fromkeys(queues, whole), gone=gone)
-        beside = [*(f"{prefix}: {problem}" for prefix, problem in self._prefix_problems().items()), *self._notes()]
+        problems = [f"{prefix}: {problem}" for prefix, problem in self._prefix_problems().items()]
+        notes = self._notes()
         if not queues:
-            why = "every queue is gone" if gone else "no queue is found yet"
-            return Status(ready=False, sentence="; ".join(beside) or why, gone=gone)
+            why = problems or ["every queue is gone" if gone else "no queue is found yet"]
+            return Status(ready=False, sentence="; ".join([*why, *notes]), gone=gone)
+        beside = [*problems, *notes]
         failing = [f"{name}: {why}" if len(queues) > 1 else why for name, why in queues.items() if why is not None]
         ready = len(failing) < len(queues)
         sentence = "; ".join(failing + beside)

@@ -186,6 +186,8 @@ def test_what_keeps_nothing_from_being_counted_is_said_beside(clock: Clock) -> N
 def test_without_any_queue_it_is_not_ready(clock: Clock) -> None:
     """A prefix under which nothing is found counts nothing."""
     assert Readiness(clock).status().sentence == "no queue is found yet"
+    beside = Readiness(clock, notes=lambda: ["nobody has read stderr for 9 s"])
+    assert beside.status().sentence == "no queue is found yet; nobody has read stderr for 9 s"
 
 
 def test_a_queue_that_is_gone_is_no_fault(clock: Clock) -> None:
