@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from exporter.cli.command_line import default_text
 from exporter.cli.main import COMMANDS
 from exporter.events.event import REASONS as REJECTED_REASONS
-from exporter.ledger import ERROR_REASONS, RELEASED_REASONS
+from exporter.ledger import ERROR_REASONS, OVERFLOW_LIMITS, RELEASED_REASONS
 from exporter.settings import Settings
 from exporter.settings.setting import setting_fields
 from exporter.sqs import REASONS as CALL_REASONS
@@ -30,7 +30,7 @@ LABEL_VALUES = {
     "`reason` of `sqs_exporter_receive_errors_total` and `..._message_delete_failures_total`": CALL_REASONS,
     "`reason` of `sqs_exporter_ledger_errors_total`": ERROR_REASONS,
     "`state` of `sqs_queue_messages`": QUEUE_STATES,
-    "`limit` of `sqs_exporter_events_overflowed_total`": names.LIMITS,
+    "`limit` of `sqs_exporter_events_overflowed_total`": OVERFLOW_LIMITS,
     "`operation` of `sqs_exporter_request_duration_seconds`": names.OPERATIONS,
 }
 LABELLED = (names.EVENTS, names.VALUES, names.NEGATIVES)

@@ -9,7 +9,7 @@ from prometheus_client.samples import Sample
 
 from exporter.events.event import NANO
 from exporter.events.event import REASONS as REJECTED_REASONS
-from exporter.ledger import RELEASED_REASONS
+from exporter.ledger import OVERFLOW_LIMITS, RELEASED_REASONS
 from exporter.telemetry.metrics import names
 from exporter.telemetry.metrics.families import counter, gauge
 
@@ -45,7 +45,7 @@ class LedgerCollector(Collector):
         snapshots: Callable[[], Mapping[str, Snapshot]],
         attributes: Callable[[], Mapping[str, QueueAttributes]],
         depths: Callable[[], Mapping[str, QueueDepth]],
-        max_messages: int | None = None,
+        max_messages: int,
         label_names: tuple[str, ...] = (),
         speaking: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -62,7 +62,7 @@ class LedgerCollector(Collector):
     def describe(self) -> Iterable[Metric]:
         """Name the families, so that registration collects nothing and `?name[]=` finds them."""
         yield from self._counted({})
-        yield from _messages({}, ())
+        yield from _messages({})
         yield from _memory({})
         yield gauge(names.LEDGER_MAX_MESSAGES)
         yield from _depths("", {})
@@ -75,17 +75,16 @@ class LedgerCollector(Collector):
             return
         snapshots, ledger = self._snapshots(), self._ledger()
         yield from self._counted(snapshots)
-        yield from _messages(snapshots, self._label_names)
+        yield from _messages(snapshots)
         yield from _memory(snapshots)
         limit = gauge(names.LEDGER_MAX_MESSAGES)
-        if self._max_messages is not None:
-            limit.add_metric((ledger,), self._max_messages)
+        limit.add_metric((ledger,), self._max_messages)
         yield limit
         yield from _depths(ledger, self._depths())
         yield from _queues(ledger, self._attributes())
 
     def _counted(self, snapshots: Mapping[str, Snapshot]) -> Iterable[Metric]:
-        """Give one family after the other: with 10,000 types each takes some milliseconds, all together too many."""
+        """Make each family when it is asked for: with 10,000 types it takes milliseconds, and others may run between."""
         yield self._series(names.EVENTS, snapshots, lambda totals: totals.count)
         yield self._series(names.VALUES, snapshots, lambda totals: totals.value_nano / NANO)
         yield self._series(names.NEGATIVES, snapshots, lambda totals: totals.negative_nano / NANO)
@@ -121,12 +120,11 @@ class LedgerCollector(Collector):
         return family
 
 
-def _messages(snapshots: Mapping[str, Snapshot], label_names: tuple[str, ...]) -> tuple[Metric, ...]:
+def _messages(snapshots: Mapping[str, Snapshot]) -> tuple[Metric, ...]:
     received, duplicate = counter(names.RECEIVED), counter(names.DUPLICATE)
     rejected, released = counter(names.REJECTED), counter(names.RELEASED)
     unreadable, overflowed = counter(names.TIMESTAMPS_UNREADABLE), counter(names.OVERFLOWED)
     without_id, forgotten = counter(names.WITHOUT_ID), counter(names.FORGOTTEN)
-    limits = names.LIMITS if label_names else names.LIMITS[:1]  # without labels no event can overflow the series
     for snapshot in snapshots.values():
         queue, created = (snapshot.ledger, snapshot.queue_name), snapshot.created_seconds
         received.add_metric(queue, snapshot.received, created)
@@ -136,7 +134,7 @@ def _messages(snapshots: Mapping[str, Snapshot], label_names: tuple[str, ...]) -
         forgotten.add_metric(queue, snapshot.events_forgotten, created)
         _by(rejected, queue, REJECTED_REASONS, snapshot.rejected, created)
         _by(released, queue, RELEASED_REASONS, snapshot.released, created)
-        _by(overflowed, queue, limits, snapshot.overflowed, created)
+        _by(overflowed, queue, OVERFLOW_LIMITS, snapshot.overflowed, created)
     return received, duplicate, rejected, released, unreadable, overflowed, without_id, forgotten
 
 

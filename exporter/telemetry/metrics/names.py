@@ -54,8 +54,6 @@ AGE_BUCKETS = (
 # fmt: on
 OPERATIONS = ("receive", "delete")
 """Those of which a duration is observed."""
-LIMITS = ("types", "series")
-"""What an event can overflow: `--events.max-types` and `--events.max-series`."""
 
 EVENTS = Name("sqs_events_total", "counter", "Events counted." + SURVIVES, EVENT_LABELS, "sqs.events", "{event}")
 VALUES = Name(
@@ -153,7 +151,7 @@ RECEIVED = Name(
 DUPLICATE = Name(
     "sqs_exporter_messages_duplicate_total",
     "counter",
-    "Deliveries of a message that was already in the ledger." + SURVIVES,
+    "Deliveries of a message, or of an event by its own id, that was already in the ledger." + SURVIVES,
     LEDGER_AND_QUEUE,
     "sqs.exporter.messages.duplicate",
     "{message}",
@@ -209,7 +207,7 @@ FORGOTTEN = Name(
 LEDGER_MESSAGES = Name(
     "sqs_exporter_ledger_messages",
     "gauge",
-    "Message ids that the ledger remembers.",
+    "Ids that the ledger remembers: messages' and, with --events.id-field, events'.",
     LEDGER_AND_QUEUE,
     "sqs.exporter.ledger.messages",
     "{message}",
@@ -233,7 +231,7 @@ LEDGER_OLDEST = Name(
 LEDGER_FORGOTTEN_EARLY = Name(
     "sqs_exporter_ledger_forgotten_early_total",
     "counter",
-    "Message ids dropped before the window was over, because there were too many." + SURVIVES,
+    "Ids dropped before their window was over, because there were too many." + SURVIVES,
     LEDGER_AND_QUEUE,
     "sqs.exporter.ledger.forgotten_early",
     "{message}",
@@ -241,7 +239,7 @@ LEDGER_FORGOTTEN_EARLY = Name(
 LEDGER_MAX_MESSAGES = Name(
     "sqs_exporter_ledger_max_messages",
     "gauge",
-    "How many message ids the ledger may remember of each queue: --ledger.max-ids.",
+    "How many ids the ledger may remember of each queue, messages' and events': --ledger.max-ids.",
     LEDGER,
     "sqs.exporter.ledger.max_messages",
     "{message}",
