@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from exporter.sqs import BATCH_SIZE
 from exporter.sqs.answers import ChangedVisibility, Deleted, Received
@@ -22,31 +22,13 @@ if TYPE_CHECKING:
     from exporter.errors import InvalidEvent, LedgerError
     from exporter.sqs.answers import Answer, Message
     from exporter.telemetry.metrics import Health
+    from exporter.telemetry.otlp.telemetry import Telemetry
     from exporter.telemetry.readiness import Status
 
 log = logging.getLogger("exporter")
 
 VISIBILITY_FAILED = "messages not given back at once, they come back after the visibility timeout"
 _UNTRACED: AbstractContextManager[None] = nullcontext()
-
-
-class Telemetry(Protocol):
-    """What OpenTelemetry is told, where it is on: of each iteration and each batch, never of each message."""
-
-    def answered(self, answers: Sequence[Answer]) -> bool:
-        """Measure an iteration's calls; returns whether `call` is to be told of each."""
-
-    def call(self, answer: Answer) -> AbstractContextManager[None]:
-        """Make the span of a call that was answered or failed; log lines written meanwhile are its own."""
-
-    def processing(self, received: Sequence[Received]) -> AbstractContextManager[None]:
-        """Begin a batch: what these answers brought is parsed meanwhile."""
-
-    def recorded(self) -> None:
-        """End the batch: it is committed."""
-
-    def not_recorded(self) -> None:
-        """End the batch: it could not be committed."""
 
 
 @dataclass(slots=True)
@@ -63,7 +45,8 @@ class _Answered:
 class Instrumentation:
     """The one place where the loop's happenings become log lines and metrics.
 
-    WARNING: something needs a look, nothing is lost. ERROR: the exporter stopped taking messages.
+    WARNING: something needs a look, nothing is lost. ERROR: the exporter stopped taking messages. `telemetry` is None
+    where OpenTelemetry is off.
     """
 
     def __init__(self, health: Health, telemetry: Telemetry | None = None) -> None:

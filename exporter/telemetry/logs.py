@@ -35,7 +35,7 @@ STUCK_SECONDS = 5.0
 
 _writer: LineWriter | None = None
 
-_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "color_message"}
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
 def configure(level: Level, log_format: Format, stream: TextIO | None = None) -> None:
@@ -66,7 +66,7 @@ def configure(level: Level, log_format: Format, stream: TextIO | None = None) ->
 
 
 def say(sentence: str) -> None:
-    """Write a plain sentence to stderr, after all lines before it; waits for its reader `FLUSH_SECONDS` at most."""
+    """Write a plain sentence to stderr, after all lines before it; its reader has twice `FLUSH_SECONDS`."""
     flush()
     writer = _writer if _writer is not None and _writer.stream is sys.stderr else LineWriter(sys.stderr)
     writer.put(f"{sentence}\n")

@@ -27,12 +27,12 @@ log = logging.getLogger("exporter.test")
 def logging_as_before() -> Iterator[None]:
     """Put the process's logging back: it is shared by all tests."""
     root, own = logging.getLogger(), logging.getLogger("exporter")
-    before = (root.handlers, root.level, own.level)
+    handlers, root_level, own_level = root.handlers, root.level, own.level
     yield
-    root.handlers, root.level, own.level = before
+    root.handlers = handlers
+    root.setLevel(root_level)
+    own.setLevel(own_level)
     logging.captureWarnings(capture=False)
-    for logger in (root, own, log):
-        logger.setLevel(logger.level)
 
 
 class Written(io.StringIO):

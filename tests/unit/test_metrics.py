@@ -530,15 +530,10 @@ def test_created_timestamps_are_openmetrics_only_and_survive_a_restart() -> None
     assert abs(created["sqs_exporter_messages_deleted_created", None] - time.time()) < 60
 
 
-@pytest.mark.parametrize("accept", ["", OPENMETRICS])
-def test_promtool_finds_nothing_to_say(accept: str) -> None:
-    """Prometheus' own linter reads all of it and has no complaint."""
+def test_promtool_finds_nothing_to_say() -> None:
+    """Prometheus' own linter reads all of it and has no complaint; it knows the text format alone."""
     promtool = path_of("promtool", "prometheus")
-    body = expose(whole_registry(), accept, (), created_timestamps=False).body
-    # promtool reads the text format alone, which differs from OpenMetrics in the last line and the counters' metadata.
-    if accept == OPENMETRICS:
-        assert list(parse_openmetrics(body.decode()))
-        return
+    body = expose(whole_registry(), "", (), created_timestamps=False).body
     done = subprocess.run([promtool, "check", "metrics"], input=body, capture_output=True, timeout=30, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 

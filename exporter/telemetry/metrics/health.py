@@ -80,7 +80,7 @@ class Health:
         """Count deletes that SQS confirmed."""
         self._queues[queue].deleted.inc(count)
 
-    def delete_failed(self, queue: str, reason: str, count: int = 1) -> None:
+    def delete_failed(self, queue: str, reason: str, count: int) -> None:
         """Count deletes that SQS did not confirm; `reason` is one of `exporter.sqs.REASONS`."""
         self._delete_failures.labels(queue, reason).inc(count)
 

@@ -84,7 +84,7 @@ class LedgerCollector(Collector):
         yield from _queues(ledger, self._attributes())
 
     def _counted(self, snapshots: Mapping[str, Snapshot]) -> Iterable[Metric]:
-        """Make each family when it is asked for: with 10,000 types it takes milliseconds, and others may run between."""
+        """Make each family when it is asked for: with 10,000 types it takes milliseconds, others may run between."""
         yield self._series(names.EVENTS, snapshots, lambda totals: totals.count)
         yield self._series(names.VALUES, snapshots, lambda totals: totals.value_nano / NANO)
         yield self._series(names.NEGATIVES, snapshots, lambda totals: totals.negative_nano / NANO)

@@ -46,7 +46,6 @@ CLOUD_REGION = "cloud.region"
 REVISION = "vcs.ref.head.revision"
 RUNTIME_VERSION = "process.runtime.version"
 
-LEDGER = "sqs.ledger.name"
 EVENT_LABEL_PREFIX = "sqs.event."
 LIMIT = "sqs.exporter.limit"
 SIGNAL = "sqs.exporter.signal"

@@ -40,8 +40,8 @@ DEFAULT_MAX_LINKS = 128
 class OpenTelemetry:
     """Pushes metrics and spans from `start` to `stop`; `telemetry` is to be told of calls and batches.
 
-    `registry` is what /metrics shows, `ledger` gives the ledger's name, `queue_url` a queue's URL where it is known,
-    and `endpoint_url` is SQS's. All are asked on a thread of this one's own.
+    `registry` is what /metrics shows, and `ledger` gives the ledger's name: both are asked on the thread that pushes.
+    `queue_url` gives a queue's URL where it is known, on the thread that tells of calls. `endpoint_url` is SQS's.
     """
 
     def __init__(

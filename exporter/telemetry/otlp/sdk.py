@@ -37,7 +37,7 @@ def forget_empty_variables() -> None:
 
 
 def process_resource(service_name: str) -> Resource:
-    """Describe this process; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say goes before."""
+    """Describe this process; what OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say takes precedence."""
     own = {
         names.SERVICE_NAME: service_name,
         names.SERVICE_VERSION: __version__,

@@ -96,7 +96,7 @@ class Telemetry:
         self._batch: _Batch | None = None
 
     def answered(self, answers: Sequence[Answer]) -> bool:
-        """Measure an iteration's calls; returns whether each of them, and their batch, is to have a span."""
+        """Measure an iteration's calls; returns whether `call` is to be told of each."""
         measured = self._measurements.answered(answers)
         tracing = self._tracing
         if not measured or tracing is None:
@@ -106,7 +106,7 @@ class Telemetry:
 
     @contextmanager
     def call(self, answer: Answer) -> Iterator[None]:
-        """Make the span of a call that was answered or failed; it is the current one meanwhile."""
+        """Make the span of a call that was answered or failed; log lines written meanwhile are its own."""
         if self._tracing is None:
             yield
             return
