@@ -17,7 +17,6 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
-from exporter.errors import one_line
 from exporter.telemetry.line_writer import LineWriter
 
 if TYPE_CHECKING:
@@ -144,7 +143,7 @@ class TextFormatter(logging.Formatter):
         """Return the record as one line."""
         fields = _fields(record)
         at = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")  # noqa: DTZ006 - as the clock on the wall
-        message = one_line(str(fields["msg"])).encode("ascii", "backslashreplace").decode()
+        message = " ".join(str(fields["msg"]).split()).encode("unicode_escape").decode()
         rest = " ".join(f"{key}={_logfmt(value)}" for key, value in fields.items() if key not in _FIRST_FIELDS)
         return f"{at} {fields['level']:<8} {message}{'  ' if rest else ''}{rest}"
 

@@ -127,6 +127,14 @@ def test_nothing_can_forge_a_second_line(log_format: logs.Format) -> None:
 
 
 @pytest.mark.parametrize("log_format", ["text", "logfmt", "json"])
+def test_a_long_message_is_written_to_its_end(log_format: logs.Format) -> None:
+    """What to do stands at the end of a sentence."""
+    stream = written("info", log_format)
+    log.warning("%s: raise it", "a" * 300)
+    assert f"{'a' * 300}: raise it" in stream.getvalue()
+
+
+@pytest.mark.parametrize("log_format", ["text", "logfmt", "json"])
 def test_a_traceback_stays_on_the_line_of_its_record(log_format: logs.Format) -> None:
     """What nobody expected is one record, too."""
     stream = written("info", log_format)
