@@ -83,15 +83,15 @@ def test_every_request_is_counted_whatever_became_of_it() -> None:
     ]
     told.instrumentation.answered(answers)
     told.instrumentation.receives_abandoned({"orders": 16})
-    told.instrumentation.requests_made({("orders", "GetQueueAttributes"): 2, ("shop-*", "ListQueues"): 1})
+    told.instrumentation.requests_made({("orders", "get_queue_attributes"): 2, ("shop-*", "list_queues"): 1})
     assert told.requests("orders") == {
         "receive": 3 + 16,
         "delete": 2,
         "change_visibility": 1,
-        "GetQueueAttributes": 2,
+        "get_queue_attributes": 2,
     }
     assert told.requests("refunds") == {"receive": 1}
-    assert told.requests("shop-*") == {"ListQueues": 1}
+    assert told.requests("shop-*") == {"list_queues": 1}
 
 
 def test_failures_are_counted_by_reason_and_said_once_a_minute_for_each_queue(caplog: pytest.LogCaptureFixture) -> None:

@@ -410,7 +410,7 @@ def test_health_counts_what_it_is_told() -> None:
     health.receive_succeeded("orders", 1_700_000_000.25)
     health.set_receives_in_flight("orders", 16)
     health.requests_made("orders", "receive", 5)
-    health.requests_made("orders", "GetQueueAttributes", 1)
+    health.requests_made("orders", "get_queue_attributes", 1)
     health.observe_requests("orders", "delete", [0.25])
     health.observe_commit(0.0002)
     health.ledger_failed("full")
@@ -430,7 +430,7 @@ def test_health_counts_what_it_is_told() -> None:
         ("sqs_exporter_last_successful_receive_timestamp_seconds", queue): 1_700_000_000.25,
         ("sqs_exporter_receives_in_flight", queue): 16,
         ("sqs_exporter_requests_total", queue, ("operation", "receive")): 5,
-        ("sqs_exporter_requests_total", queue, ("operation", "GetQueueAttributes")): 1,
+        ("sqs_exporter_requests_total", queue, ("operation", "get_queue_attributes")): 1,
         ("sqs_exporter_request_duration_seconds_count", queue, ("operation", "delete")): 1,
         ("sqs_exporter_request_duration_seconds_sum", queue, ("operation", "delete")): 0.25,
         ("sqs_exporter_commit_duration_seconds_count",): 1,
