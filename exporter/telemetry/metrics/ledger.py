@@ -34,8 +34,8 @@ class _Made(NamedTuple):
 class LedgerCollector(Collector):
     """All that was committed, read from one snapshot a queue and scrape; beside it what SQS says of the queues.
 
-    `ledger` gives the ledger's name, `snapshots`, `attributes` and `depths` what is known, by queue name. Where they
-    give nothing, as in a replica that does not speak, all families are empty.
+    `ledger` gives the ledger's name, `snapshots`, `attributes` and `depths` what is known, by queue name. While
+    `speaking` says no, all families are empty.
     """
 
     def __init__(  # noqa: PLR0913 - the places to look, by name
