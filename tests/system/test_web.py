@@ -869,6 +869,17 @@ def test_a_changed_password_is_taken_up(tmp_path: Path, monkeypatch: pytest.Monk
         assert ask(server, Authorization=basic("alice", "old")).status == 401
 
 
+def test_a_user_who_was_renamed_is_let_in_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old name with the same password was remembered as right, and its hash is now another user's."""
+    monkeypatch.setattr(web, "ROUND_SECONDS", 0.02)
+    path = Path(passwords_file(tmp_path, {"alice": "correct horse"}))
+    with serving(web_config=read_web_config(str(path))) as server:
+        assert ask(server, Authorization=basic("alice", "correct horse")).status == 200
+        path.write_text(path.read_text().replace("alice", "alison"))
+        wait_until(lambda: ask(server, Authorization=basic("alison", "correct horse")).status == 200, "not taken up")
+        assert ask(server, Authorization=basic("alice", "correct horse")).status == 401
+
+
 def test_no_password_reaches_the_log_or_an_answer(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Neither right ones nor wrong ones nor their hashes are ever repeated."""
     config = read_web_config(passwords_file(tmp_path, {"alice": "correct horse"}))
