@@ -76,7 +76,7 @@ class ClientsServer(HTTPServer):
 
 
 def _pipelines(stream: IOStream) -> bool:
-    """Whether more than one request has arrived on a new connection."""
+    """Whether more than one request, or one with a body, has arrived on a new connection."""
     try:
         arrived = stream.socket.recv(PEEKED_BYTES, socket.MSG_PEEK)
     except OSError:
@@ -96,12 +96,19 @@ class Requests(HTTPServerConnectionDelegate):
         """Take the beginning of a request."""
         return _Request(self, cast("HTTP1Connection", request_conn))
 
-    def begin(self, request: Request, connection: HTTP1Connection) -> asyncio.Task[None]:
-        """Answer a whole request, after other connections were served: it may be one of many pipelined."""
+    def begin(self, request: Request, connection: HTTP1Connection) -> None:
+        """Answer a whole request, after other connections were served: it may be one of many pipelined.
+
+        Where the client leaves before, the request is given up: what nobody was sent was not shown to a scraper.
+        """
         task = asyncio.get_running_loop().create_task(self._answer(request, connection))
         self._answering.add(task)
         task.add_done_callback(self._answering.discard)
-        return task
+
+        def give_up() -> None:
+            task.cancel()
+
+        connection.set_close_callback(give_up)
 
     async def _answer(self, request: Request, connection: HTTP1Connection) -> None:
         wait_seconds = self._clients.on_request(connection.stream)
@@ -131,7 +138,6 @@ class _Request(HTTPMessageDelegate):
         self._requests = requests
         self._connection = connection
         self._request: Request | None = None
-        self._task: asyncio.Task[None] | None = None
 
     def headers_received(self, start_line: RequestStartLine | ResponseStartLine, headers: HTTPHeaders) -> None:
         """Take the request line and the headers."""
@@ -151,9 +157,4 @@ class _Request(HTTPMessageDelegate):
     def finish(self) -> None:
         """Answer: the request is whole."""
         if self._request is not None:
-            self._task = self._requests.begin(self._request, self._connection)
-
-    def on_connection_close(self) -> None:
-        """Give up: the client has gone."""
-        if self._task is not None:
-            self._task.cancel()
+            self._requests.begin(self._request, self._connection)
