@@ -26,13 +26,13 @@ FIRST_REQUEST_SECONDS = 10.0
 KEEP_ALIVE_SECONDS = 75.0
 """From one request to the end of the next: longer than usual scrape intervals, so that Prometheus stays connected."""
 ANSWER_SECONDS = 10.0
-"""For taking an answer."""
+"""For taking an answer, from when it is sent."""
 ANSWER_INTERVAL_SECONDS = 0.25
 """Between two answers on one connection, so that a client that asks again and again does not delay the others."""
 LONG_ANSWER_INTERVAL_SECONDS = 5.0
-"""At most, and at least half of it: the same for who pipelines, and for all while the server is busy.
+"""The same for clients that pipeline and, while the server is busy, for all: at most this, and at least half of it.
 
-So who asks seldom, as a scraper does, is served at once.
+So a client that asks seldom, as a scraper does, is served at once even then.
 """
 MAX_UNTAKEN_BYTES = 32 * 1024 * 1024
 """Of answers that are being sent, all clients together; clients that are sent the same share it."""
@@ -93,7 +93,7 @@ class Clients:
 
     @property
     def parked(self) -> int:
-        """How many are."""
+        """How many connections are parked."""
         return len(self._parked)
 
     def unpark(self) -> tuple[IOStream, Address] | None:
@@ -121,7 +121,6 @@ class Clients:
         answer_at = max(now, client.answered_at + interval)
         self._clients[stream] = _Client(
             close_at=now + KEEP_ALIVE_SECONDS,
-            write_deadline=now + ANSWER_SECONDS,
             answered_at=answer_at,
             waits=answer_at == now,
             pipelines=client.pipelines,
@@ -134,6 +133,7 @@ class Clients:
         if client is None:
             return
         client.waits = False
+        client.write_deadline = self._monotonic() + ANSWER_SECONDS
         client.answer = answer
         if answer is not self._last_answer:
             self._last_answer = answer

@@ -217,6 +217,23 @@ def test_while_the_server_is_busy_only_those_who_ask_again_soon_wait_longer() ->
     assert clients.on_request(stream) == 0
 
 
+def test_the_time_for_taking_an_answer_begins_when_it_is_sent() -> None:
+    """Not while it waits to be made or for its turn."""
+    now = [0.0]
+    clients = Clients(10, busy=lambda: True, monotonic=lambda: now[0])
+    stream: Any = FakeStream()
+    clients.on_connect(stream)
+    clients.on_request(stream)
+    now[0] = 5.0
+    clients.on_answer(stream, b"x")
+    now[0] += web_clients.ANSWER_SECONDS - 0.1
+    clients.drop_late()
+    assert not stream.closed
+    now[0] += 0.1
+    clients.drop_late()
+    assert stream.closed
+
+
 def parked(clients: Clients) -> FakeStream:
     """Let a client come that is served later."""
     stream: Any = FakeStream(deaf=False)
