@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.web.encoding import EOF, Encoder
 from exporter.web.negotiation import Kind, choose_format
-from exporter.web.zero_first import TRUTH
+from exporter.web.zero_first import TRUTH, View
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
     from exporter.web.encoding import Written
     from exporter.web.negotiation import Format
-    from exporter.web.zero_first import NewSeries, View, ZeroFirst
+    from exporter.web.zero_first import NewSeries, ZeroFirst
 
 MAX_AGE_SECONDS = 1.0
-"""What is shown is never older."""
+"""What a request is shown began to be made at most so long before it."""
 TIMES_SHOWN = 20
 """An exposition is shown for so many times the processor time that it took, and made anew from half of that on: the
 next one is there in time, and making takes at most a tenth of the time."""
@@ -102,14 +102,14 @@ class Expositions:
         return len(self._made)
 
     async def get(self, wanted: Wanted) -> Exposition:
-        """Return an exposition that is at most a second old. What a collector raises, this raises."""
-        exposition = await self._at_most_a_second_old(wanted)
+        """Return an exposition that began to be made at most a second ago. What a collector raises, this raises."""
+        exposition = await self._recent(wanted)
         while exposition.spoken and not self._speaking():
             self._made.pop(wanted, None)
-            exposition = await self._at_most_a_second_old(wanted)
+            exposition = await self._recent(wanted)
         return exposition
 
-    async def _at_most_a_second_old(self, wanted: Wanted) -> Exposition:
+    async def _recent(self, wanted: Wanted) -> Exposition:
         now = self._monotonic()
         made = self._made.get(wanted)
         if made is not None and now < made.usable_until:
@@ -123,6 +123,8 @@ class Expositions:
         began_at, task = self._making.get(wanted, (0.0, None))
         if task is None or now - began_at >= MAX_AGE_SECONDS:
             task = asyncio.get_running_loop().create_task(self._make(wanted, now))
+            # Whoever waits is raised what it raises. Where nobody does, the next request finds out by itself.
+            task.add_done_callback(lambda made: made.cancelled() or made.exception())
             self._making[wanted] = now, task
         return task
 
@@ -147,14 +149,22 @@ class Expositions:
                     step_began = self._cpu_seconds()
             took_seconds += self._cpu_seconds() - step_began
         finally:
-            if self._making.get(wanted, (None,))[0] == began_at:
+            is_latest = self._making.get(wanted, (None,))[0] == began_at
+            if is_latest:
                 del self._making[wanted]
         up_to = 0 if new_series is None else new_series.up_to
         spoken = spoken or self._speaking()
         exposition = Exposition(wanted.format.content_type, b"".join(parts), up_to, spoken)
         shown_seconds = MAX_AGE_SECONDS if self._busy() else min(MAX_AGE_SECONDS, TIMES_SHOWN * took_seconds)
         self._forget(self._monotonic())
-        self._made[wanted] = _Made(began_at + shown_seconds / 2, began_at + shown_seconds, exposition)
+        if is_latest:
+            self._made[wanted] = _Made(began_at + shown_seconds / 2, began_at + shown_seconds, exposition)
+        if wanted.view.shown_up_to is not None and up_to > wanted.view.shown_up_to:
+            # A scraper that is shown this has another view at its next scrape. What was made for other scrapers with
+            # that view may be older than this, and counters would fall.
+            next_wanted = wanted._replace(view=View(up_to))
+            self._made.pop(next_wanted, None)
+            self._making.pop(next_wanted, None)
         return exposition
 
     def _forget(self, now: float) -> None:

@@ -82,7 +82,7 @@ class ZeroFirst:
 
     def new_series(self, view: View) -> NewSeries:
         """Return how the new series of one exposition are shown."""
-        return NewSeries(self._names, self._numbers, self._since_seconds(), view)
+        return NewSeries(self._names, self._numbers, self._since_seconds, view)
 
     def shown(self, view: View, up_to: int, scraper: str | None) -> None:
         """Note that an exposition with series up to that number was given to a client; a scraper is named."""
@@ -91,7 +91,7 @@ class ZeroFirst:
         if scraper is None:
             return
         known = self._scrapers.pop(scraper, None)
-        before = view.shown_up_to or 0 if known is None else known.shown_up_to
+        before = (view.shown_up_to or 0) if known is None else known.shown_up_to
         self._scrapers[scraper] = _Scraper(max(before, up_to), self._monotonic())
         if len(self._scrapers) > MAX_SCRAPERS:
             del self._scrapers[next(iter(self._scrapers))]
@@ -109,7 +109,11 @@ class NewSeries:
     """Shows the new series of one exposition as a view has them."""
 
     def __init__(
-        self, names: Collection[str], numbers: dict[tuple[str, ...], int], since_seconds: float, view: View
+        self,
+        names: Collection[str],
+        numbers: dict[tuple[str, ...], int],
+        since_seconds: Callable[[], float],
+        view: View,
     ) -> None:
         self._names = names
         self._numbers = numbers
@@ -123,10 +127,13 @@ class NewSeries:
         return f"{family.name}_total" in self._names
 
     def shown(self, family: Metric) -> Iterator[Sample]:
-        """Give the family's samples as the client is to see them."""
-        shown_up_to = self._view.shown_up_to
+        """Give the family's samples as the client is to see them.
+
+        The family was collected before, so that a lease that begins meanwhile counts for what came with it.
+        """
+        shown_up_to, since_seconds = self._view.shown_up_to, self._since_seconds()
         for sample, created_seconds in _with_creation(family):
-            if created_seconds is None or created_seconds < self._since_seconds:
+            if created_seconds is None or created_seconds < since_seconds:
                 yield sample
                 continue
             number = self._numbers.setdefault(_key(sample), len(self._numbers) + 1)

@@ -260,6 +260,36 @@ def test_a_failure_is_told_to_all_who_waited_and_not_remembered() -> None:
     asyncio.run(ask())
 
 
+def test_an_exposition_that_is_made_ahead_and_fails_is_told_to_nobody() -> None:
+    """Nobody waits for it: whoever asks once the last one is too old tries again, and is told."""
+    now = [100.0]
+    told: list[object] = []
+
+    class Failing(Families):
+        def collect(self) -> Iterable[Metric]:
+            if super().collect() and self.collected > 1:
+                raise RuntimeError("the pears are gone")
+            return self.families
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+        registry = Failing(*gauges(1).families)
+        expositions = make(registry, busy=lambda: True, monotonic=lambda: now[0])
+        await expositions.get(Wanted(TEXT))
+        now[0] += 0.6 * MAX_AGE_SECONDS
+        await expositions.get(Wanted(TEXT))
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert registry.collected == 2
+        gc.collect()
+        now[0] += MAX_AGE_SECONDS
+        with pytest.raises(RuntimeError):
+            await expositions.get(Wanted(TEXT))
+
+    asyncio.run(ask())
+    assert told == []
+
+
 def test_who_leaves_does_not_take_it_from_the_others() -> None:
     """A request that is given up while the exposition is made leaves it to those who wait."""
 

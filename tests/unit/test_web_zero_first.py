@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import pytest
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import CollectorRegistry
 
-from exporter.web.exposition import Wanted, encoded
+from exporter.web.exposition import Expositions, Wanted, encoded
 from exporter.web.negotiation import TEXT
 from exporter.web.zero_first import FORGET_SECONDS, MAX_SCRAPERS, TRUTH, ZeroFirst
 
@@ -130,6 +131,50 @@ def test_a_new_speaker_shows_no_0_for_what_was_created_before() -> None:
     exporter.since = exporter.now + 1
     assert exporter.scrape("p") == {"a": 5}
     assert exporter.scrape("q") == {"a": 5}
+
+
+def test_a_lease_that_begins_while_an_exposition_is_made_counts_for_it() -> None:
+    """The ledger's series come into it with the lease, and another process may have shown them with their values."""
+    exporter = Exporter()
+    exporter.scrape("p")
+    exporter.count("a", 5)
+    new_series = exporter.zero_first.new_series(exporter.zero_first.view("p"))
+    exporter.since = exporter.now + 1
+    shown = encoded(exporter.registry, Wanted(TEXT), created_timestamps=False, new_series=new_series)
+    assert b'events_total{type="a"} 5.0' in b"".join(shown)
+
+
+def test_a_scraper_is_shown_nothing_older_after_its_first_0_of_a_series() -> None:
+    """Its view is then that of a scraper that came before it, for which an older exposition may be there still."""
+    exporter = Exporter({"old": (9, STARTED)}, since=STARTED + 1)
+    expositions = Expositions(
+        exporter.registry,
+        created_timestamps=False,
+        zero_first=exporter.zero_first,
+        busy=lambda: True,
+        monotonic=lambda: exporter.now,
+    )
+
+    async def old_events_shown(scraper: str) -> float:
+        view = exporter.zero_first.view(scraper)
+        exposition = await expositions.get(Wanted(TEXT, view=view))
+        exporter.zero_first.shown(view, exposition.up_to, scraper)
+        return float(exposition.body.partition(b'events_total{type="old"} ')[2].split()[0])
+
+    async def story() -> None:
+        for scraper in ("p", "q"):
+            await old_events_shown(scraper)
+        exporter.count("new")
+        await old_events_shown("q")
+        exporter.now += 1
+        assert await old_events_shown("q") == 9
+        exporter.series["old"] = (10, STARTED)
+        exporter.now += 0.5
+        assert await old_events_shown("p") == 10
+        exporter.now += 0.1
+        assert await old_events_shown("p") == 10
+
+    asyncio.run(story())
 
 
 def test_only_the_named_counters_begin_at_0() -> None:
