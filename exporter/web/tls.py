@@ -87,6 +87,11 @@ class TlsSettings(BaseModel):
             )
         if self.min_version > self.max_version:
             raise ValueError("has a min_version above its max_version: swap them")
+        if self.max_version == "TLS12" and self.cipher_suites and not _SUITES.keys() & self.cipher_suites:
+            raise ValueError(
+                "has cipher_suites of TLS 1.3 alone and a max_version of TLS12: add one of TLS 1.2, "
+                "such as TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, or remove max_version"
+            )
         return self
 
     def beside(self, directory: Path) -> TlsSettings:

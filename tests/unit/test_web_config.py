@@ -142,6 +142,10 @@ def test_suites_of_tls_1_3_alone_leave_tls_1_2_out(directory: Path) -> None:
             "web.yml:1 (tls_server_config) has a min_version above its max_version: swap them",
         ),
         (
+            TLS + "  max_version: TLS12\n  cipher_suites: [TLS_AES_128_GCM_SHA256]\n",
+            "web.yml:1 (tls_server_config) has cipher_suites of TLS 1.3 alone and a max_version of TLS12: add one of",
+        ),
+        (
             TLS + "  client_auth_type: RequestClientCert\n",
             (
                 "web.yml:4 (tls_server_config.client_auth_type) is RequestClientCert, which trusts certificates unseen "
