@@ -53,7 +53,7 @@ MAX_NAMES = 100
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A whole request; its body, if it has one, is nothing to us. Header names are as `headers` takes them."""
+    """A whole request without its body, which no page looks at. `headers` finds a name however it is capitalised."""
 
     method: str
     target: str

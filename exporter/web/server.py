@@ -17,7 +17,7 @@ from exporter.web.config import WebConfig, read_web_config
 from exporter.web.exposition import Expositions
 from exporter.web.history import ages
 from exporter.web.http import ClientsServer, Requests
-from exporter.web.landing import LandingPage, LandingPages
+from exporter.web.landing import LandingPages
 from exporter.web.pacing import Pace, PacedSelector
 from exporter.web.pages import Site
 
@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 
     from prometheus_client import CollectorRegistry
 
+    from exporter.web.landing import LandingPage
     from exporter.web.zero_first import ZeroFirst
-
-__all__ = ["LandingPage", "WebServer"]
 
 log = logging.getLogger("exporter.web")
 
