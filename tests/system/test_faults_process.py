@@ -133,10 +133,15 @@ def ready_or_out_of_memory(exporter: ExporterProcess) -> bool:
 
 
 def python_hangs(exporter: ExporterProcess) -> bool:
-    """Tell whether it waits for a thread that had no memory to begin: https://github.com/python/cpython/issues/140746."""
+    """Tell whether it is Python that hangs, without memory: where a thread begins, or unwinding a failed import.
+
+    https://github.com/python/cpython/issues/140746 and https://github.com/python/cpython/issues/132508
+    """
     exporter.process.send_signal(signal.SIGABRT)
     exporter.wait()
-    return any("threading.py" in line and line.endswith(" in start") for line in exporter.stderr)
+    stack = [line for line in exporter.stderr if line.startswith("  File ")]
+    starts_a_thread = any("threading.py" in line and line.endswith(" in start") for line in stack)
+    return starts_a_thread or "importlib._bootstrap" in "".join(stack[:1])
 
 
 CASES = (

@@ -20,20 +20,21 @@ if TYPE_CHECKING:
 
 
 def test_replicas_share_the_connections_of_a_transaction_pooling_proxy(postgres: PostgresServer) -> None:
-    """Five replicas over two connections: nothing relies on a session, and each message is counted once."""
+    """Five replicas over two connections: nothing relies on a session, and each message is counted once.
+
+    A commit may fail where a replica waits too long for a connection: then the messages are delivered again.
+    """
     postgres.new_database("pooled")
     with pgbouncer(postgres) as port:
         replicas = [Replica(postgres.url(database="pooled", port=port)) for _ in range(5)]
         deliveries = purchases(400)
         for one in replicas:
             one.submit(deliveries)
-        for one in replicas:
-            one.end()
+        for one in [one for one in replicas if one.end().error is not None]:
+            one.deliver(deliveries)
         replicas[-1].settle(deliveries)
         snapshot = replicas[0].snapshot()
-        # A commit may fail where a replica waits too long for a connection: what it had is released then.
-        others = snapshot.duplicate + sum(snapshot.released.values())
-        assert (snapshot.counted, others, snapshot.unsettled_messages) == (400, 1_600, 0)
+        assert (snapshot.counted, snapshot.duplicate, snapshot.unsettled_messages) == (400, 1_600, 0)
         for one in replicas:
             one.ledger.close()
 
