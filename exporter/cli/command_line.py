@@ -213,7 +213,7 @@ def default_text(field: SettingField) -> str:
     if field.required or field.default is None or field.default == ():
         return ""
     if isinstance(field.default, bool):
-        return "off"
+        return "on" if field.default else "off"
     if isinstance(field.default, float):
         return format_duration(field.default) if field.setting.placeholder == "DURATION" else f"{field.default:g}"
     return str(field.default)

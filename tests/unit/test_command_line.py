@@ -6,9 +6,11 @@ import shlex
 
 import pytest
 
-from exporter.cli.command_line import read_command_line
+from exporter.cli.command_line import default_text, read_command_line
 from exporter.cli.main import COMMANDS
 from exporter.cli.options import DemoOptions
+from exporter.settings import Settings
+from exporter.settings.setting import setting_fields
 from exporter.settings.sources import read_options, read_settings
 
 EXAMPLES = [(name, example) for name, command in COMMANDS.items() for example in command.examples]
@@ -24,6 +26,12 @@ def test_every_example_can_be_typed(name: str, example: str) -> None:
     settings = {key: value for key, value in invocation.settings.items() if key != "config.file"}
     read_settings(settings, {}, defaults={"queue": "none"})
     read_options(COMMANDS[name].options or DemoOptions, invocation.options)
+
+
+def test_a_default_that_is_given_changes_nothing() -> None:
+    """What --help and docs/configuration.md say of each default is true: given as it is shown, it is the same."""
+    shown = {field.setting.key: text for field in setting_fields(Settings) if (text := default_text(field))}
+    assert read_settings({"queue": "orders", **shown}, {}) == read_settings({"queue": "orders"}, {})
 
 
 def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
