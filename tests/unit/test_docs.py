@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import runpy
 from pathlib import Path
@@ -19,7 +20,9 @@ PROGRAM: dict[str, Any] = runpy.run_path(str(DOCS / "generate.py"))
 filled: Callable[[str], str] = PROGRAM["filled"]
 
 PAGES = sorted(
-    page for pattern in ("*.md", "docs/*.md", "charts/*/*.md", "tests/*/*.md") for page in ROOT.glob(pattern)
+    page
+    for pattern in ("*.md", "docs/*.md", "charts/*/*.md", "grafana/*.md", "tests/*/*.md")
+    for page in ROOT.glob(pattern)
 )
 CODE_BLOCK = re.compile(r"^ *```.*?^ *```$", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -55,6 +58,15 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         if not target.exists() or (anchor and anchor not in _anchors(target)):
             dead.append(link)
     assert dead == []
+
+
+def test_every_panel_that_the_runbook_names_is_on_the_dashboard() -> None:
+    """Who is sent to a panel finds one of that name."""
+    dashboard = json.loads((ROOT / "grafana/dashboards/sqs-event-exporter.json").read_text(encoding="utf-8"))
+    titles = {panel["title"].replace("$label", "type") for panel in dashboard["panels"]}
+    quoted = re.findall(r'"([A-Z][^"]+)"', _without_code(DOCS / "runbook.md"))
+    assert len(quoted) > 10
+    assert {*quoted} - {"Targets"} <= titles, "Targets is a page of Prometheus"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
