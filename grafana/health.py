@@ -93,7 +93,7 @@ def the_exporter_itself(board: Dashboard) -> None:
             "Memory",
             "bytes",
             {"{{instance}}": of_exporters(f"process_resident_memory_bytes{{{INSTANCE}}}")},
-            "Resident memory: a base plus about 100 bytes for each id that SQLite's ledger remembers. Bad is growth "
+            "Resident memory: a base plus 30 to 50 bytes for each id that SQLite's ledger remembers. Bad is growth "
             "without growth in ids.",
             width=8,
         ),

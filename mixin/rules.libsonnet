@@ -174,8 +174,8 @@ config {
         > %(lagShareOfRetention)g *
         min without (ledger, %(moving)s) (last_over_time(sqs_queue_retention_seconds{%(s)s}[5m]))
       |||,
-      'SQS is about to drop messages of {{ $labels.queue }}.',
-      'Messages of {{ $labels.queue }} are {{ $value | humanizeDuration }} old on average when they are counted, which is close to the retention of the queue. SQS deletes what is older, counted or not.',
+      'Messages of {{ $labels.queue }} come near its retention.',
+      'Messages of {{ $labels.queue }} are {{ $value | humanizeDuration }} old on average when they are counted: more than %(lagShareOfRetention)g of the retention of the queue, at which SQS deletes them, counted or not.',
       'critical',
       '5m'
     ),
