@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
 from exporter.cli.command_line import default_text
 from exporter.cli.main import COMMANDS
@@ -12,6 +12,8 @@ from exporter.ledger import ERROR_REASONS, OVERFLOW_LIMITS, RELEASED_REASONS
 from exporter.settings import Settings
 from exporter.settings.setting import setting_fields
 from exporter.sqs import REASONS as CALL_REASONS
+from exporter.sqs.answers import Operation
+from exporter.sqs.lookups import LookupOperation
 from exporter.telemetry.metrics import names
 from exporter.telemetry.metrics.ledger import QUEUE_STATES
 from exporter.telemetry.metrics.names import STARTS_AT_0, SURVIVES, Name
@@ -31,6 +33,7 @@ LABEL_VALUES = {
     "`reason` of `sqs_exporter_ledger_errors_total`": ERROR_REASONS,
     "`state` of `sqs_queue_messages`": QUEUE_STATES,
     "`limit` of `sqs_exporter_events_overflowed_total`": OVERFLOW_LIMITS,
+    "`operation` of `sqs_exporter_requests_total`": get_args(Operation) + get_args(LookupOperation),
     "`operation` of `sqs_exporter_request_duration_seconds`": names.OPERATIONS,
 }
 LABELLED = (names.EVENTS, names.VALUES, names.NEGATIVES)

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from exporter.errors import QueueUnavailableError
     from exporter.sqs import Credentials, QueueAttributes
     from exporter.sqs.aws import Connection
+    from exporter.sqs.lookups import LookupOperation
 
 CREDENTIALS_SECONDS = 5.0
 """How often credentials are looked at; botocore asks AWS for new ones only when they are about to expire."""
@@ -272,7 +273,7 @@ class Housekeeping:
     def _publish(self, state: QueueState) -> None:
         self._queues = MappingProxyType({**self._queues, state.name: state})
 
-    def _count(self, queue: str, operation: str) -> None:
+    def _count(self, queue: str, operation: LookupOperation) -> None:
         with self._lock:
             self._requests[queue, operation] += 1
 

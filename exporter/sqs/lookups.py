@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from botocore.exceptions import ClientError
 
@@ -27,7 +27,10 @@ DEFAULT_VISIBILITY_SECONDS = 30
 """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html"""
 
 
-def _uncounted(_operation: str) -> None:
+LookupOperation = Literal["get_queue_attributes", "get_queue_url", "list_dead_letter_source_queues", "list_queues"]
+
+
+def _uncounted(_operation: LookupOperation) -> None:
     """Count nothing."""
 
 
@@ -47,7 +50,12 @@ class QueueLookup:
     """
 
     def __init__(
-        self, connection: Connection, queue: str, count: Callable[[str], None] = _uncounted, *, url: str | None = None
+        self,
+        connection: Connection,
+        queue: str,
+        count: Callable[[LookupOperation], None] = _uncounted,
+        *,
+        url: str | None = None,
     ) -> None:
         """Raise WrongSettingError where it is neither a name nor a URL."""
         self.connection = connection
@@ -116,7 +124,9 @@ class QueueLookup:
         return self.connection.client.get_queue_url(QueueName=name)["QueueUrl"]
 
 
-def list_queues(connection: Connection, prefix: str, count: Callable[[str], None] = _uncounted) -> Mapping[str, str]:
+def list_queues(
+    connection: Connection, prefix: str, count: Callable[[LookupOperation], None] = _uncounted
+) -> Mapping[str, str]:
     """Return the URLs of all queues whose names begin as `prefix` (`shop-*`) says, by name."""
     begins = prefix.removesuffix("*")
     urls: list[str] = []

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from exporter.sqs.aws import Connection
+    from exporter.sqs.lookups import LookupOperation
     from exporter.sqs.schedule import Schedule
 
 LIST_SECONDS = 60.0
@@ -41,7 +42,7 @@ class Prefixes:
         schedule: Schedule,
         *,
         named: Mapping[str, str],
-        count: Callable[[str, str], None],
+        count: Callable[[str, LookupOperation], None],
         served: Callable[[str], bool],
         take: Callable[[QueueLookup], None],
         leave: Callable[[str], None],
