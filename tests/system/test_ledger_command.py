@@ -144,7 +144,7 @@ def test_an_export_that_was_cut_short_is_refused(path: Path, tmp_path: Path, cut
     lines = ledger("export", path).stdout.splitlines(keepends=True)[:cut]
     done = ledger("import", tmp_path / "copy.db", stdin="".join(lines), code=1)
     assert "is not what `sqs-event-exporter ledger export` writes" in done.stderr
-    assert [file.name for file in tmp_path.iterdir()] == ["ledger.db"] or not list(tmp_path.glob("*copy*"))
+    assert not list(tmp_path.glob("*copy*"))
 
 
 def test_an_export_that_was_changed_is_refused(path: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import sqlite3
+import struct
 import tempfile
 import time
 from pathlib import Path
@@ -50,6 +51,21 @@ _QUEUE_COUNTS = {"received", "duplicate", "timestamps_unreadable", "forgotten_ea
                  "events_forgotten"}  # fmt: skip
 
 
+_NOT_EXPORTED = (
+    AttributeError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    sqlite3.IntegrityError,
+    sqlite3.InterfaceError,
+    sqlite3.ProgrammingError,
+    struct.error,
+)
+"""What reading and writing a line raises that is no row of a ledger: another shape, type or range."""
+
+
 def export_lines(identity: Identity, rows: Iterable[tuple[str, tuple[Any, ...]]]) -> Iterator[str]:
     """Yield the lines, without line breaks; rows are given with the name of their table, a queue's own row first."""
     yield json.dumps({"sqs_event_exporter_ledger": {"format": FORMAT, **identity._asdict()}})
@@ -73,14 +89,16 @@ def import_lines(path: str, lines: Iterable[str]) -> Identity:
         handle, draft = tempfile.mkstemp(prefix=f".{Path(path).name}.", suffix=".new", dir=Path(path).parent)
         try:
             identity = _Reader(draft).read(lines)
-            file = open_file(draft, None, Caps(0, 0, frozenset(), ()), 2**62, time.monotonic, 0.0)
+            try:
+                file = open_file(draft, None, Caps(0, 0, frozenset(), ()), 2**62, time.monotonic, 0.0)
+            except LedgerError as error:
+                if error.reason != "corrupt":
+                    raise LedgerError(error.reason, str(error).replace(draft, path)) from error
+                raise _changed("it holds a row that no ledger has") from error
             file.close()
             imbalance = imbalance_of({name: queue.state.snapshot for name, queue in file.queues.items()})
             if imbalance is not None:
-                raise ExporterError(
-                    f"the export on stdin was changed: {imbalance}; pipe the output of `sqs-event-exporter ledger "
-                    f"export` whole and as it is"
-                )
+                raise _changed(imbalance)
             os.fsync(handle)
             if not publish(draft, path):
                 raise _is_there(path)
@@ -89,6 +107,13 @@ def import_lines(path: str, lines: Iterable[str]) -> Identity:
             for suffix in ("", "-wal", "-shm"):
                 Path(f"{draft}{suffix}").unlink(missing_ok=True)
     return identity
+
+
+def _changed(how: str) -> ExporterError:
+    return ExporterError(
+        f"the export on stdin was changed: {how}; pipe the output of `sqs-event-exporter ledger export` whole and as "
+        f"it is"
+    )
 
 
 def _is_there(path: str) -> LedgerError:
@@ -120,7 +145,7 @@ class _Reader:
                     totals = self._totals[queue.id]
                     write_queue(connection, queue._replace(rows_checksum=self._sums[queue.id] + totals.change))
                 connection.execute("COMMIT")
-        except (KeyError, TypeError, ValueError, sqlite3.IntegrityError) as error:
+        except _NOT_EXPORTED as error:
             raise ExporterError(
                 f"line {self._number} on stdin is not what `sqs-event-exporter ledger export` writes: pipe its output, "
                 f"whole and as it is"
