@@ -15,6 +15,8 @@ from exporter.ledger.sqlite.stopped import reading
 if TYPE_CHECKING:
     from pathlib import Path
 
+    import pytest
+
     from exporter.errors import LedgerError
 
 EVENT = Event(("purchase",), 1, None)
@@ -96,4 +98,20 @@ def test_a_backup_that_can_not_be_written_says_why(tmp_path: Path) -> None:
     assert ended.error is not None
     commit(ledger, 1)
     assert ledger.snapshots["orders"].counted == 1
+    ledger.close()
+
+
+def test_a_backup_whose_thread_can_not_be_started_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process has as many as it may have: it counts on, and closes in order."""
+
+    def fail(_thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    ledger = open_ledger(tmp_path / "ledger.db")
+    ended = Ended()
+    with monkeypatch.context() as patched:
+        patched.setattr("threading.Thread.start", fail)
+        assert ledger.back_up(ended.say)
+    assert "needs a thread, and none could be started (can't start new thread)" in str(ended.error)
+    commit(ledger, 1)
     ledger.close()

@@ -66,13 +66,23 @@ class Backup:
     def __init__(
         self, connection: sqlite3.Connection, path: str, ended: Callable[[str, LedgerError | None], None]
     ) -> None:
-        """Begin; `ended` is told, on that thread, where it is or why there is none."""
+        """Begin; `ended` is told, on that thread if it could be started, where it is or why there is none."""
         self._connection = connection
         self._path = path
         self._ended = ended
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="backup", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:
+            ended(
+                path,
+                LedgerError(
+                    "io_error",
+                    f"the backup {path} needs a thread, and none could be started ({error}): raise the limit on "
+                    f"processes, and ask for it again",
+                ),
+            )
 
     @property
     def running(self) -> bool:
@@ -82,7 +92,8 @@ class Backup:
     def stop(self) -> None:
         """Give it up, before the connection is closed."""
         self._stopping.set()
-        self._thread.join(timeout=1.0)
+        if self.running:
+            self._thread.join(timeout=1.0)
 
     def _run(self) -> None:
         try:

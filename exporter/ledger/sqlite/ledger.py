@@ -181,7 +181,7 @@ class SqliteLedger:
     def back_up(self, ended: Callable[[str, LedgerError | None], None]) -> bool:
         """Begin to write `<path>.backup` beside the work; False where one is being written, or the ledger is not open.
 
-        `ended` is told on another thread where it is, or why there is none.
+        `ended` is told where it is, or why there is none: on another thread, unless that could not be started.
         """
         if self._file is None or self.problem is not None or (self._backup is not None and self._backup.running):
             return False
