@@ -22,6 +22,7 @@ from exporter.errors import LedgerError
 from exporter.events.event import Event
 from exporter.ledger import ERROR_REASONS, Delivery, Snapshot, failpoint
 from exporter.ledger.sqlite.ledger import SqliteLedger
+from exporter.ledger.sqlite.stopped import reading
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -309,6 +310,15 @@ def test_a_flipped_bit_in_the_ledger_is_never_a_wrong_number(full_of_history: Pa
     assert found > 30
 
 
+@pytest.mark.parametrize("table", ["series", "reasons", "commits"])
+def test_a_row_that_belongs_to_no_queue_is_damage(full_of_history: Path, table: str) -> None:
+    """A flipped bit may hand a row to a queue that is not there."""
+    with contextlib.closing(sqlite3.connect(full_of_history)) as connection:
+        connection.execute(f"UPDATE {table} SET queue_id = 7")  # noqa: S608 - fixed
+        connection.commit()
+    assert refused(full_of_history).reason == "corrupt"
+
+
 def crashed(path: Path, target: Path) -> list[Snapshot]:
     """Copy database and log of a ledger in use, as a crash leaves them; returns its snapshot after each commit."""
     snapshots = []
@@ -499,6 +509,30 @@ def test_sqlites_backup_opens_where_it_is_put(full_of_history: Path, tmp_path: P
     for path in (killed, backup):
         with opened(path) as ledger:
             assert ledger.snapshot == expected
+
+
+def test_a_ledger_that_is_opened_while_it_is_copied_is_in_use(
+    full_of_history: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exporter that starts meanwhile takes the log into the file: the copy lacks both, and nothing was lost."""
+    killed = tmp_path / "killed.db"
+    crash_with_mark(full_of_history, killed)
+    program = "ledger = opened(sys.argv[1]); say('open'); input()"
+    started: list[subprocess.Popen[str]] = []
+    copyfile = shutil.copyfile
+
+    def copy_and_start(source: str, target: str) -> None:
+        copyfile(source, target)
+        if not started:
+            started.append(child(program, killed))
+            assert started[0].stdout is not None
+            assert started[0].stdout.readline() == "open\n"
+
+    monkeypatch.setattr("shutil.copyfile", copy_and_start)
+    with pytest.raises(LedgerError) as caught, reading(str(killed)):
+        pass
+    started[0].communicate("leave\n")
+    assert caught.value.reason == "locked"
 
 
 @pytest.mark.parametrize("content", [b"", b"torn", bytes(48), b"x" * 4096], ids=["empty", "torn", "zeros", "other"])

@@ -133,14 +133,14 @@ class LedgerFile:
             states[row.id] = self._add(row).state
             self.last_seq = max(self.last_seq, row.seq)
         for columns in read_rows(connection, "series"):
-            states[columns[0]].read_series(columns)
+            _of_queue(states, columns[0]).read_series(columns)
         for columns in read_rows(connection, "reasons"):
-            states[columns[0]].read_reason(columns)
+            _of_queue(states, columns[0]).read_reason(columns)
         rows: Iterator[tuple[Row | EventRow, int]] = heapq.merge(
             memory.read_rows(connection), event_memory.read_rows(connection), key=lambda row: row[0].seq
         )
         for commit, checksum in rows:
-            states[commit.queue_id].read_commit(commit, checksum)
+            _of_queue(states, commit.queue_id).read_commit(commit, checksum)
         for state in states.values():
             state.finish()
 
@@ -149,6 +149,13 @@ class LedgerFile:
         queue = Queue(State(row, self.identity, self.caps, intake), intake, self.monotonic)
         self.queues[row.name] = queue
         return queue
+
+
+def _of_queue(states: Mapping[object, State], queue_id: object) -> State:
+    """Return the state whose row it is. Raises ValueError where it belongs to no queue."""
+    if queue_id not in states:
+        raise ValueError(queue_id)
+    return states[queue_id]
 
 
 def open_file(  # noqa: PLR0913, PLR0917 - what a ledger is opened with

@@ -129,9 +129,10 @@ class StoppedLedger:
 
     def rows(self, tables: Iterable[str] = tuple(_ORDER)) -> Iterator[tuple[str, tuple[Any, ...]]]:
         """Yield all rows below the ledger's own, or of some of those tables, each with the name of its table."""
-        for table in tables:
-            columns = self._file.database.connection.execute(f"SELECT * FROM {table} ORDER BY {_ORDER[table]}")  # noqa: S608 - fixed
-            yield from ((table, row) for row in columns)
+        with failures_of(self._path):
+            for table in tables:
+                select = f"SELECT * FROM {table} ORDER BY {_ORDER[table]}"  # noqa: S608 - fixed
+                yield from ((table, row) for row in self._file.database.connection.execute(select))
 
     def check(self) -> None:
         """Look through the whole file, and add up the account of each queue. Raises LedgerError."""
@@ -191,27 +192,60 @@ def imbalance_of(snapshots: Mapping[str, Snapshot]) -> str | None:
 
 @contextlib.contextmanager
 def reading(path: str, label_names: Sequence[str] = ()) -> Iterator[StoppedLedger]:
-    """Read a ledger from a copy: neither it nor its log is touched. Raises LedgerError, also while it is in use."""
-    with failures_of(path):
-        if not exists(path):
-            raise LedgerError("unreadable", f"there is no ledger {path}: correct --ledger.path")
-        if in_use(path):
-            raise failure(path, "locked", "")
-        with tempfile.TemporaryDirectory(prefix="sqs-event-exporter-") as directory:
-            copy = str(Path(directory) / "ledger.db")
-            for suffix in ("", "-wal", SUFFIX):
-                if exists(path + suffix):
-                    shutil.copyfile(path + suffix, copy + suffix)
-            with _opened(copy, path, label_names) as ledger:
-                yield ledger
+    """Read a ledger from a copy: neither it nor its log is touched. Raises LedgerError, also while it is in use.
+
+    The reason is "full" where the copy finds no place.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            with failures_of(path):
+                _require_there(path)
+                _require_free(path)
+                copy = _copy(path, stack.enter_context(_temporary_directory()))
+                _require_free(path)  # a process that opened it meanwhile may have changed what was still to be copied
+                ledger = stack.enter_context(_opened(copy, path, label_names))
+        except LedgerError as error:
+            if error.reason != "full":
+                raise
+            raise LedgerError(
+                "full",
+                f"the ledger {path} is read from a copy, which finds no place in the temporary directory: free space "
+                f"there, or set TMPDIR to a writable directory that has it",
+            ) from error
+        yield ledger
+
+
+def _temporary_directory() -> tempfile.TemporaryDirectory[str]:
+    try:
+        return tempfile.TemporaryDirectory(prefix="sqs-event-exporter-")
+    except OSError as error:
+        raise LedgerError("full", str(error)) from error
+
+
+def _copy(path: str, directory: str) -> str:
+    """Copy a ledger, its log and its mark; returns the path of the copy."""
+    copy = str(Path(directory) / "ledger.db")
+    for suffix in ("", "-wal", SUFFIX):
+        if exists(path + suffix):
+            shutil.copyfile(path + suffix, copy + suffix)
+    return copy
+
+
+def _require_there(path: str) -> None:
+    if not exists(path):
+        raise LedgerError("unreadable", f"there is no ledger {path}: correct --ledger.path")
+
+
+def _require_free(path: str) -> None:
+    if in_use(path):
+        raise failure(path, "locked", "")
 
 
 @contextlib.contextmanager
 def changing(path: str) -> Iterator[StoppedLedger]:
     """Open a ledger to change it on purpose. Raises LedgerError, also while it is in use."""
     with failures_of(path):
-        if not exists(path):
-            raise LedgerError("unreadable", f"there is no ledger {path}: correct --ledger.path")
+        _require_there(path)
     with _opened(path, path, ()) as ledger:
         yield ledger
 
@@ -219,14 +253,11 @@ def changing(path: str) -> Iterator[StoppedLedger]:
 @contextlib.contextmanager
 def _opened(path: str, shown_path: str, label_names: Sequence[str]) -> Iterator[StoppedLedger]:
     caps = Caps(0, 0, frozenset(), tuple(label_names))
-    try:
-        file = open_file(path, None, caps, _ALL_IDS, time.monotonic, 0.0)
-    except LedgerError as error:
-        raise LedgerError(error.reason, str(error).replace(path, shown_path)) from error
-    try:
-        marked = file.open_mark().committed
-        if file.last_seq < marked:
-            raise failure(shown_path, "lost_commits", f"it holds {file.last_seq} of at least {marked}")
+    with contextlib.ExitStack() as stack:
+        try:
+            file = open_file(path, None, caps, _ALL_IDS, time.monotonic, 0.0)
+            stack.callback(file.close)
+            file.require(None)
+        except LedgerError as error:
+            raise LedgerError(error.reason, str(error).replace(path, shown_path)) from error
         yield StoppedLedger(file, shown_path)
-    finally:
-        file.close()
