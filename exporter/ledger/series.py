@@ -25,7 +25,7 @@ _ALL_LABELS = ""
 WITHOUT_LABELS = "{}"
 OTHER_LABELS = msgspec.json.encode({_ALL_LABELS: OTHER}).decode()
 """What is stored of the labels of a series that has what goes beyond a cap."""
-decode_labels = msgspec.json.Decoder(dict[str, str]).decode
+_decode_labels = msgspec.json.Decoder(dict[str, str]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class Caps:
 
     def key(self, type_: str, stored_labels: str) -> Key:
         """Return the key under today's labels of what is stored. Raises ValueError where that is no object of texts."""
-        labels = decode_labels(stored_labels)
+        labels = _decode_labels(stored_labels)
         if _ALL_LABELS in labels:
             return self.other(type_)
         return (type_, *(labels.get(name, "") for name in self.label_names))

@@ -99,12 +99,8 @@ class EventMemory(RowMemory[EventRow]):
         """How many unsettled messages hold an event that is remembered."""
         return len(self._links)
 
-    def all(self) -> Iterator[bytes]:
-        """Yield all ids of events."""
-        return iter(self._index)
-
     def links(self) -> Iterator[Pair]:
-        """Yield the unsettled messages that hold one of them."""
+        """Yield the unsettled messages that hold an event which is remembered, each with the event's id."""
         return ((message_id, link.event_id) for message_id, link in self._links.items())
 
     def by_age(self, connection: sqlite3.Connection) -> Iterator[tuple[EventRow, list[bytes]]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from exporter.ledger.message_ids import ID_BYTES
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Sequence
 
 _ENTRY_BYTES = ID_BYTES + 4
 _FEW_BUCKETS, _BUCKETS = 1 << 8, 1 << 16
@@ -33,11 +33,6 @@ class IdIndex:
 
     def __len__(self) -> int:
         return self._count
-
-    def __iter__(self) -> Iterator[bytes]:
-        for bucket in self._buckets:
-            for start in range(0, len(bucket), _ENTRY_BYTES):
-                yield bucket[start : start + ID_BYTES]
 
     def known(self, ids: Iterable[bytes]) -> set[bytes]:
         """Those of the ids that are remembered."""

@@ -93,10 +93,6 @@ class Memory(RowMemory[Row]):
         """When the oldest row was committed, Unix time; None while no id is remembered."""
         return self._oldest.committed_at_seconds if self._oldest and self._index else None
 
-    def all(self) -> Iterator[tuple[bytes, float | None]]:
-        """Yield all ids, and since when each is unsettled, if it is."""
-        return ((i, self._unsettled.get(i)) for i in self._index)
-
     def by_age(self, connection: sqlite3.Connection) -> Iterator[tuple[Row, list[tuple[bytes, bool]]]]:
         """Read the rows, oldest first, with the ids that each remembered last, and whether those are unsettled."""
         for row, _ in self._rows(connection):

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, NamedTuple
 
 from exporter.ledger import OVERFLOW_LIMITS, SeriesTotals, Snapshot, together
-from exporter.ledger.series import Admission, Caps, Key, decode_labels
+from exporter.ledger.series import Admission, Caps, Key
 from exporter.ledger.sqlite import event_memory, memory
 from exporter.ledger.sqlite.event_memory import EventMemory, EventRow, Pair, PrunedEvents, pack_links, pack_pairs
 from exporter.ledger.sqlite.memory import Memory, Pruned, Row, pack_carried
@@ -17,7 +17,7 @@ from exporter.ledger.totals import Added, add, new_series, plus
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Collection, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from exporter.events.event import Event
     from exporter.ledger.intake import IntakeLimit
@@ -203,12 +203,6 @@ class State:
         self._admission = written.added.admission
         self.queue = written.queue
         self.snapshot = self._snapshot()
-
-    def stored_series(self, connection: sqlite3.Connection) -> Iterator[tuple[str, Mapping[str, str], SeriesTotals]]:
-        """Read all series by the labels that they are stored with."""
-        for columns in connection.execute("SELECT * FROM series WHERE queue_id = ?", (self.queue.id,)):
-            (type_, labels), totals = self._rows.read_series(columns)
-            yield type_, decode_labels(labels), totals
 
     def rebind(self, connection: sqlite3.Connection, arn: str) -> None:
         """Write that the rows belong to the queue of another ARN."""

@@ -23,7 +23,8 @@ from exporter.ledger.sqlite.schema import failure, failures_of
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from exporter.ledger import SeriesTotals, Snapshot
+    from exporter.ledger import Snapshot
+    from exporter.ledger.sqlite.event_memory import Pair
     from exporter.ledger.sqlite.state import State
 
 _ALL_IDS = 2**62
@@ -35,30 +36,6 @@ _ORDER = {
     "event_ids": "seq",
 }
 """The tables below the ledger's own row, and in which order their rows are read."""
-
-
-class StoredSeries(NamedTuple):
-    """The totals of one type under one set of labels."""
-
-    type: str
-    labels: Mapping[str, str]
-    """Those that are not empty, by name; the name "" stands for all, where they are `__other__`."""
-    totals: SeriesTotals
-
-
-class RememberedMessage(NamedTuple):
-    """A message id that the ledger remembers."""
-
-    message_id: bytes
-    unsettled_since: float | None
-    """On the queue's own clock; None where it is settled."""
-
-
-class RememberedEvent(NamedTuple):
-    """A message and the event's own id that it holds, or held until it was settled."""
-
-    message_id: bytes
-    event_id: bytes
 
 
 class Remembered(NamedTuple):
@@ -88,21 +65,9 @@ class StoppedLedger:
         """What was committed, by queue."""
         return {name: queue.state.snapshot for name, queue in self._file.queues.items()}
 
-    def series(self, queue: str) -> Iterator[StoredSeries]:
-        """Yield all that was counted, with the labels it was counted under, whatever labels are configured today."""
-        return (StoredSeries(*found) for found in self._state(queue).stored_series(self._file.database.connection))
-
-    def messages(self, queue: str) -> Iterator[RememberedMessage]:
-        """Yield the ids of messages that are remembered."""
-        return (RememberedMessage(*found) for found in self._state(queue).memory.all())
-
-    def event_ids(self, queue: str) -> Iterator[bytes]:
-        """Yield the ids of events that are remembered."""
-        return self._state(queue).events.all()
-
-    def links(self, queue: str) -> Iterator[RememberedEvent]:
-        """Yield the unsettled messages that hold an event of those."""
-        return (RememberedEvent(*found) for found in self._state(queue).events.links())
+    def links(self, queue: str) -> Iterator[Pair]:
+        """Yield the unsettled messages that hold an event which is remembered by its own id, each with that id."""
+        return self._state(queue).events.links()
 
     def messages_by_age(self, queue: str) -> Iterator[Remembered]:
         """Yield the ids of messages that are remembered, oldest first."""
@@ -117,10 +82,12 @@ class StoppedLedger:
             for row, ids in rows
         )
 
-    def settled_pairs(self, queue: str) -> Iterator[RememberedEvent]:
-        """Yield settled messages and the event that each held, as far as that is still known; the last one holds."""
-        pairs = self._state(queue).events.settled_pairs(self._file.database.connection)
-        return (RememberedEvent(*found) for found in pairs)
+    def settled_pairs(self, queue: str) -> Iterator[Pair]:
+        """Yield settled messages and the event that each held, as far as that is still known.
+
+        Of several pairs of one message the last is the one that holds.
+        """
+        return self._state(queue).events.settled_pairs(self._file.database.connection)
 
     @property
     def identity(self) -> Identity:
