@@ -185,7 +185,7 @@ class Ledger(Protocol):
 
     @property
     def speaker(self) -> bool:
-        """Whether this process shows what the ledger keeps, now. Only where replicas share a ledger it may not."""
+        """Whether this process shows what the ledger keeps, now. Of replicas that share a ledger at most one does."""
 
     @property
     def speaking_since_seconds(self) -> float:

@@ -29,9 +29,10 @@ _delay_seconds: dict[str, float] = {}
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Read `name:n` or `name:n:seconds` from the environment: what the n-th time that `name` is reached leads to.
+    """Arm the failpoint that the environment names, as `name:n` or `name:n:seconds`.
 
-    The process kills itself (SIGKILL), at once or so many seconds later, in the middle of what comes then.
+    When it is reached the n-th time the process kills itself (SIGKILL): at once, or so many seconds later, in the
+    middle of what it does then.
     """
     name, _, rest = environment.get(VARIABLE, "").partition(":")
     if name in NAMES:

@@ -40,8 +40,8 @@ def split(ids: bytes) -> tuple[bytes, ...]:
 def _bytes_of_uuids(message_ids: Sequence[str]) -> bytes | None:
     """Return the bytes of all ids at once, None unless each is a UUID.
 
-    Where all hyphens and line breaks are where they belong, and nothing else but digits, no id is longer or shorter. A
-    regular expression would take as long as all the rest.
+    The ids are joined by line breaks: where each break and each hyphen is in its place and all the rest are digits, no
+    id is longer or shorter than a UUID. A regular expression would take as long as all else that is done here.
     """
     count = len(message_ids)
     lines = "\n".join(message_ids)

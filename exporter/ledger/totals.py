@@ -84,6 +84,7 @@ def add(before: Mapping[Key, SeriesTotals], outcomes: Iterable[Event | str], adm
         if at is None:
             unreadable += 1
         elif total.last_occurred_seconds is None or at > total.last_occurred_seconds:
+            # SQLite gives 3 and -0.0 back as 3.0 and 0.0, and the checksum of a row is that of its text.
             total.last_occurred_seconds = at + 0.0
     added.timestamps_unreadable = unreadable
     added.series = {

@@ -100,6 +100,13 @@ def test_outcomes_are_counted_exactly(open_ledger: Opened) -> None:
         assert_accounted(snapshot)
 
 
+@pytest.mark.parametrize("at", [3, -0.0])
+def test_a_timestamp_that_sqlite_writes_otherwise_is_no_damage(open_ledger: Opened, at: float) -> None:
+    """It gives back 3.0 and 0.0, and each row has a checksum of its text."""
+    open_ledger().record([Delivery(new_id(), event(at=at))], {})
+    assert open_ledger().snapshot.types["purchase"].last_occurred_seconds == at
+
+
 def test_a_message_counts_once(open_ledger: Opened) -> None:
     """The second delivery is a duplicate: in one batch, in a later one, after a restart, and of a rejected message."""
     ledger = open_ledger()

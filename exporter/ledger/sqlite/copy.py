@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 _PAGES = 256
 """How many pages are copied at once, 1 MB: a commit waits some milliseconds for it."""
 _PAUSE_SECONDS = 0.01
+"""How long it waits where a transaction is open."""
 
 
 def copy_to(

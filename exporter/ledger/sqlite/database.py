@@ -50,7 +50,7 @@ class Database:
     `name` is what a ledger of an older schema, which has none, is to be called.
     """
 
-    def __init__(self, path: str, lock_timeout_seconds: float, name: str | None = None) -> None:
+    def __init__(self, path: str, lock_timeout_seconds: float, name: str | None) -> None:
         self._path = path
         self._log_pages = 0
         with failures_of(path):
@@ -124,6 +124,7 @@ def _connect(path: str, lock_timeout_seconds: float, name: str | None) -> sqlite
             raise failure(path, "read_only", f"no permission to write {place}")
     _require_ours(path)
     log = f"{path}-wal"
+    # While another process writes it a log looks damaged; when that has left it is whole, or gone.
     if lost_transactions(log) and not in_use(path) and lost_transactions(log):
         raise failure(path, "corrupt", "its write-ahead log")
     connection = _connect_alone(path, lock_timeout_seconds)
@@ -168,9 +169,10 @@ def _connect_alone(path: str, lock_timeout_seconds: float) -> sqlite3.Connection
 
 
 def in_use(path: str) -> bool:
-    """Tell whether another process has the ledger open, and may be writing the log that was just read.
+    """Tell whether another process has the ledger open.
 
-    The lock is SQLite's: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE).
+    The lock is SQLite's: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE). Closing the file gives
+    up all locks that this process has on it, so a process does not ask about a ledger that it has open itself.
     """
     with Path(path).open("rb") as file:
         try:

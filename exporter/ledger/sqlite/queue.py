@@ -43,7 +43,8 @@ class Queue:
         self._advanced_seconds = 0.0
         """By how much the clock advanced since."""
         self._ahead_seconds = 0.0
-        """How much of what the clock will advance by has been counted, at most, while receives were slowed down."""
+        """By how much ids were let grow older while receives were slowed down. A receive that was open then may report
+        those seconds again."""
 
     def go_on_from(self, before: Queue) -> None:
         """Take over what only memory holds, after the rows were read again; settled is what `before` did not write."""
@@ -114,7 +115,7 @@ class Queue:
             self._age_seconds += elapsed_seconds
             self._ahead_seconds = min(self._ahead_seconds + elapsed_seconds, LONGEST_RECEIVE_SECONDS)
         else:
-            # A receive that was open meanwhile tells of seconds that have been counted.
+            # What receives that were open meanwhile report has been counted.
             counted_seconds = min(self._advanced_seconds, self._ahead_seconds)
             self._age_seconds += self._advanced_seconds - counted_seconds
             self._ahead_seconds -= counted_seconds

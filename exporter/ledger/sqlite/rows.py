@@ -16,15 +16,19 @@ if TYPE_CHECKING:
     from exporter.ledger.intake import IntakeLimit
 
 PRUNE_AT_LEAST = 2_000
-"""Ids a commit may look at to forget some, beside two for each that it remembers: about 2 ms."""
+"""Ids a commit may look at to forget some, beside a few for each that it remembers: about 2 ms."""
 
 
 class Moment(NamedTuple):
-    """A time: on the queue's own clock, by how much ids are older than that, and Unix time."""
+    """When a commit of a queue was, on three clocks."""
 
     clock_seconds: float
+    """The queue's own clock: seconds in which receives of it succeeded."""
     paused_seconds: float
+    """How far ahead of it the clock is on which ids grow old enough to be dropped early; that also goes while
+    --ledger.max-ids slows receives down."""
     committed_at_seconds: float
+    """Unix time."""
 
     @property
     def age_seconds(self) -> float:

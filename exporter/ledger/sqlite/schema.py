@@ -132,5 +132,5 @@ def failures_of(path: str) -> Iterator[None]:
 
 
 def row_checksum(*fields: object) -> int:
-    """CRC-32 of a row's fields; blobs are given as their own checksums."""
+    """CRC-32 of the fields of a row that holds no ids."""
     return crc32("\0".join(map(str, fields)).encode())

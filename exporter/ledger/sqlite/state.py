@@ -59,7 +59,7 @@ class Written(NamedTuple):
     added: Added
     counts: Mapping[str, Mapping[str, int]]
     own: Mapping[Key, SeriesTotals]
-    """What the rows of the changed series come to."""
+    """What the own row of each changed series comes to: without those that are summed up with it."""
 
     @property
     def pages(self) -> int:
@@ -82,7 +82,7 @@ class State:
         self._rows_checksum = 0
         self._series: dict[Key, SeriesTotals] = {}
         self._exact: dict[Key, SeriesTotals] = {}
-        """The rows of those series in which others are summed up: of labels that were removed."""
+        """What the own row of a series holds, where rows with labels that were removed are summed up in it, too."""
         self._stored: dict[Key, Stored] = {}
         self._parts: dict[Key, list[tuple[Stored, SeriesTotals]]] = {}
         self._counts: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
@@ -228,7 +228,7 @@ class State:
         return forgotten
 
     def _own(self, series: Mapping[Key, SeriesTotals]) -> dict[Key, SeriesTotals]:
-        """Return what the rows of exactly these labels come to, where others are summed up with them."""
+        """Return what the own rows of these series come to, some of which have others summed up in them."""
         return {
             key: after if (own := self._exact.get(key)) is None else _moved_on(own, self._series[key], after)
             for key, after in series.items()
