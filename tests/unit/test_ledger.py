@@ -1,4 +1,4 @@
-"""The ledger's contract, through its public door. Another implementation passes by giving `open_ledger` its own."""
+"""What the SQLite ledger counts, remembers and forgets, through its contract and with clocks moved by hand."""
 
 from __future__ import annotations
 
@@ -292,8 +292,8 @@ def test_an_unsettled_id_lives_until_the_retention(open_ledger: Opened) -> None:
     assert ledger.snapshot.forgotten_early == 0
 
 
-def test_what_is_settled_late_is_forgotten_with_its_stretch(open_ledger: Opened) -> None:
-    """Once its delete is confirmed a carried id is forgotten like any other."""
+def test_what_is_settled_late_is_forgotten_like_the_rest(open_ledger: Opened) -> None:
+    """An id that outlived the window because it was unsettled goes with the row that carries it on."""
     ledger = open_ledger()
     message = purchases(1)
     ledger.record(message, {})
@@ -445,7 +445,7 @@ def test_a_quiet_time_does_not_hold_up_the_next_commit(open_ledger: Opened) -> N
 
 
 def test_the_oldest_message_is_how_far_back_the_memory_reaches(open_ledger: Opened) -> None:
-    """It moves on when the oldest stretch is dropped."""
+    """It moves on when the row of the oldest commit is dropped."""
     ledger = open_ledger()
     begun = open_ledger.clock.wall
     reach = []
