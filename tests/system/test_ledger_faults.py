@@ -208,6 +208,21 @@ def test_a_ledger_without_permission_is_refused(
             directory.chmod(0o755)
 
 
+def test_a_ledger_that_only_its_owner_may_read_is_not_said_to_be_read_only(full_of_history: Path) -> None:
+    """Who looks at the exporter's ledger as another user is told to be that one, not to make it writable."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        copied = Path(shutil.copy(full_of_history, directory))
+        copied.chmod(0o222)
+        directory.chmod(0o755)
+        with (
+            without_privileges(),
+            pytest.raises(LedgerError, match=r"can't be read by this process \(uid \d+\): run this as the user"),
+            reading(str(copied)),
+        ):
+            pass
+
+
 def test_another_process_keeps_it(path: Path) -> None:
     """A second exporter on one ledger is refused after the wait, and gets it when the first one leaves."""
     program = "ledger = opened(sys.argv[1]); ledger.record(deliveries(3), {}); say('open'); input(); ledger.close()"

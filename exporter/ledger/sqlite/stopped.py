@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import tempfile
 import time
@@ -36,6 +37,12 @@ _ORDER = {
     "event_ids": "seq",
 }
 """The tables below the ledger's own row, and in which order their rows are read."""
+_SENTENCES_OF_READING = {
+    "full": "the ledger {path} is read from a copy, which finds no place in the temporary directory: free space there, "
+    "or set TMPDIR to a writable directory that has it",
+    "read_only": "the ledger {path} can't be read by this process (uid {uid}): run this as the user that owns it",
+}
+"""What a failure means where nothing is written beside the ledger: it is about the copy, or about reading."""
 
 
 class Remembered(NamedTuple):
@@ -161,7 +168,7 @@ def imbalance_of(snapshots: Mapping[str, Snapshot]) -> str | None:
 def reading(path: str, label_names: Sequence[str] = ()) -> Iterator[StoppedLedger]:
     """Read a ledger from a copy: neither it nor its log is touched. Raises LedgerError, also while it is in use.
 
-    The reason is "full" where the copy finds no place.
+    The reason is "full" where the copy finds no place, "read_only" where there is no permission to read.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -172,13 +179,10 @@ def reading(path: str, label_names: Sequence[str] = ()) -> Iterator[StoppedLedge
                 _require_free(path)  # a process that opened it meanwhile may have changed what was still to be copied
                 ledger = stack.enter_context(_opened(copy, path, label_names))
         except LedgerError as error:
-            if error.reason != "full":
+            if error.reason not in _SENTENCES_OF_READING:
                 raise
-            raise LedgerError(
-                "full",
-                f"the ledger {path} is read from a copy, which finds no place in the temporary directory: free space "
-                f"there, or set TMPDIR to a writable directory that has it",
-            ) from error
+            sentence = _SENTENCES_OF_READING[error.reason].format(path=path, uid=os.geteuid())
+            raise LedgerError(error.reason, sentence) from error
         yield ledger
 
 
