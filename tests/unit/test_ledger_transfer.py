@@ -50,7 +50,14 @@ def test_a_line_of_another_shape_is_named(exported: str, tmp_path: Path, before:
 
 
 @pytest.mark.parametrize(
-    ("before", "after"), [('"count": 1,', '"count": "x",'), ('"kind": "released"', '"kind": "x"'), ('"{}"', '"x"')]
+    ("before", "after"),
+    [
+        ('"count": 1,', '"count": "x",'),
+        ('"kind": "released"', '"kind": "x"'),
+        ('"{}"', '"x"'),
+        ('"seq": 3, "clock_seconds"', '"seq": 3.5, "clock_seconds"'),
+    ],
+    ids=["count", "kind", "labels", "seq"],
 )
 def test_a_row_that_no_ledger_has_is_laid_to_the_export(exported: str, tmp_path: Path, before: str, after: str) -> None:
     """No ledger is damaged, and the file that was being made is no file of the user's."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from dataclasses import dataclass, field
+from operator import index
 from typing import TYPE_CHECKING
 
 from exporter.ledger import failpoint
@@ -131,7 +132,7 @@ class LedgerFile:
         states: dict[object, State] = {}
         for row in read_queues(connection):
             states[row.id] = self._add(row).state
-            self.last_seq = max(self.last_seq, row.seq)
+            self.last_seq = max(self.last_seq, index(row.seq))
         for columns in read_rows(connection, "series"):
             _of_queue(states, columns[0]).read_series(columns)
         for columns in read_rows(connection, "reasons"):
