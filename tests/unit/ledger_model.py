@@ -144,7 +144,7 @@ class ModelQueue:
         self.paused = self.age - self.clock
         now = self.age
         self.young = [(at, taken) for at, taken in self.young if at + 0.25 > now - 2 * VISIBILITY_SECONDS]
-        unsettled = len(self.disk.unsettled) - len(self.pending)
+        unsettled = len(self.disk.unsettled) - len(self.pending) + len(self.disk.links) - len(self.pending_links)
         young = sum(taken for _, taken in self.young)
         used = young + max(0, min(self.ids() - young, unsettled))
         self.spread = 2 * used >= self.max_ids or self.max_ids - self.ids() < RESERVED_IDS

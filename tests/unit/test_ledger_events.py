@@ -139,6 +139,23 @@ def test_event_ids_count_as_ids(open_ledger: Opened) -> None:
     assert ledger.snapshot.forgotten_early >= 10
 
 
+def test_events_that_have_to_stay_let_receives_slow_down_without_standing_still(open_ledger: Opened) -> None:
+    """Two fifths of the memory are ids and events of messages whose deletes fail: what comes has only the rest."""
+    ledger = open_ledger(max_ids=4_000)
+    ledger.record([message(f"kept {number}") for number in range(800)], {})
+    ledger.advance(100)
+    gap_steps = longest_gap_steps = 0
+    for _ in range(1_200):
+        open_ledger.clock.monotonic += 0.1
+        ledger.advance(0.1)
+        deliveries = [message(f"{next(numbers)}") for _ in range(min(100, ledger.capacity // 10 * 10))]
+        ledger.record(deliveries, {})
+        ledger.settle(delivery.message_id for delivery in deliveries)
+        gap_steps = 0 if deliveries else gap_steps + 1
+        longest_gap_steps = max(longest_gap_steps, gap_steps)
+    assert longest_gap_steps < 40
+
+
 def test_turning_ids_on_and_off_loses_and_doubles_no_message(open_ledger: Opened) -> None:
     """A message that was counted by its own id alone stays known; its event is not, whatever is read of it later."""
     first, second = message("a"), message("b")

@@ -94,6 +94,11 @@ class EventMemory(RowMemory[EventRow]):
         super().__init__(intake, "event_ids", EventRow._make)
         self._links: dict[bytes, _Link] = {}
 
+    @property
+    def unsettled(self) -> int:
+        """How many unsettled messages hold an event that is remembered: no fewer than events that have to stay."""
+        return len(self._links)
+
     def links(self) -> Iterator[Pair]:
         """Yield the unsettled messages that hold an event which is remembered, each with the event's id."""
         return ((message_id, link.event_id) for message_id, link in self._links.items())

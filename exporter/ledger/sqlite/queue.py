@@ -120,7 +120,7 @@ class Queue:
             self._age_seconds += self._advanced_seconds - counted_seconds
             self._ahead_seconds -= counted_seconds
         self._passed_at, self._advanced_seconds = now, 0.0
-        self._intake.pass_time(self._age_seconds, self.state.ids, self.state.memory.unsettled)
+        self._intake.pass_time(self._age_seconds, self.state.ids, self.state.unsettled_ids)
 
     def waits(self) -> bool:
         """Whether there is something that the next commit should write."""

@@ -95,6 +95,11 @@ class State:
         """How many ids are remembered: messages' and events'."""
         return len(self.memory) + len(self.events)
 
+    @property
+    def unsettled_ids(self) -> int:
+        """How many of them belong to messages that are not yet known to be deleted."""
+        return self.memory.unsettled + self.events.unsettled
+
     def read_series(self, columns: tuple[object, ...]) -> None:
         """Take in a row of totals."""
         stored, totals = self._rows.read_series(columns)
