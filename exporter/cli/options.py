@@ -98,14 +98,22 @@ class ProduceOptions(Group):
 
     rate: Annotated[
         float | None,
-        Field(gt=0, le=1_000_000, allow_inf_nan=False),
-        Setting("rate", "messages a second; default 10, or as fast as it goes with --count", "a number above 0", "N"),
+        Field(ge=0.000001, le=1_000_000, allow_inf_nan=False),
+        Setting(
+            "rate",
+            "messages a second; default 10, or as fast as it goes with --count",
+            "a number from 0.000001 to 1000000",
+            "N",
+        ),
     ] = None
     count: Annotated[
         int | None,
-        Field(ge=1),
+        Field(ge=1, le=1_000_000_000_000),
         Setting(
-            "count", "how many messages to send, instead of sending until it is stopped", "a whole number above 0", "N"
+            "count",
+            "how many messages to send, instead of sending until it is stopped",
+            "a whole number from 1 to 1000000000000",
+            "N",
         ),
     ] = None
     seed: Annotated[

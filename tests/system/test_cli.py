@@ -106,8 +106,13 @@ def test_each_command_has_the_flags_that_mean_something_to_it(capsys: pytest.Cap
             "--events.require-timestamp is 'maybe': use true or false",
         ),
         (["run", "--queue", "a", "--until-empty=x"], "--until-empty is 'x': use true or false"),
-        (["produce", "--queue", "a", "--rate", "nan"], "--rate is 'nan': use a number above 0"),
-        (["produce", "--queue", "a", "--count", "0"], "--count is '0': use a whole number above 0"),
+        (["produce", "--queue", "a", "--rate", "nan"], "--rate is 'nan': use a number from 0.000001 to 1000000"),
+        (["produce", "--queue", "a", "--rate", "1e-11"], "--rate is '1e-11': use a number from 0.000001 to 1000000"),
+        (["produce", "--queue", "a", "--count", "0"], "--count is '0': use a whole number from 1 to 1000000000000"),
+        (
+            ["produce", "--queue", "a", "--count", "10000000000000000000"],
+            "--count is '10000000000000000000': use a whole number from 1 to 1000000000000",
+        ),
         (["produce", "--queue", "a", "--seed", "x"], "--seed is 'x': use a whole number"),
         (
             ["produce", "--queue", "a", "--invalid-fraction", "1.1"],
