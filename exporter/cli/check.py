@@ -13,7 +13,6 @@ from exporter.cli.checks.queues import Queues
 from exporter.cli.command_line import configure
 from exporter.cli.options import CheckOptions
 from exporter.errors import WrongSettingError, shown
-from exporter.events.event import EventParser
 from exporter.settings.sources import given_settings, read_options
 from exporter.sqs.aws import connect
 from exporter.telemetry import logs
@@ -60,7 +59,6 @@ def _findings(invocation: Invocation, settings: Settings, *, receive: bool) -> I
             yield Finding("setting", f"{name} is {shown(os.environ[name])}, from the environment")
     attributes = {}
     try:
-        EventParser(settings.event_mapping(""))
         queues = Queues(settings, connect(queues=settings.queue), receive=receive)
         yield from queues.findings()
         attributes = queues.attributes

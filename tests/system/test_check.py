@@ -227,6 +227,17 @@ def test_a_directory_that_is_not_there_stands_in_the_way(sqs: FakeSqs, tmp_path:
     )
 
 
+@pytest.mark.parametrize(
+    ("name", "why"), [("x" * 300, "File name too long"), ("loop", "Too many levels of symbolic links")]
+)
+def test_a_path_that_can_be_no_file_stands_in_the_way(sqs: FakeSqs, tmp_path: Path, name: str, why: str) -> None:
+    """The sentence is that of run; of such a file it can't be said that it is not there yet."""
+    (tmp_path / "loop").symlink_to("loop")
+    found = Check(sqs, tmp_path / name).findings(code=1)
+    assert found["ledger"][0][0] == "error"
+    assert f"can't be opened ({why}): set --ledger.path to a file" in found["ledger"][0][1]
+
+
 def test_a_directory_that_is_not_writable_names_the_user(sqs: FakeSqs, tmp_path: Path) -> None:
     """The uid of the process is said, and its way out: the directory's owner, or its mode."""
     directory = tmp_path / "data"
@@ -288,6 +299,9 @@ def test_an_otlp_endpoint_that_nobody_listens_on_is_a_warning(check: Check) -> N
     found = check.findings(code=0, OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:9")
     assert found["otlp"][0][0] == "warning"
     assert "http://127.0.0.1:9/v1/metrics can't be reached" in found["otlp"][0][1]
+    found = check.findings(code=0, OTEL_EXPORTER_OTLP_ENDPOINT="http://otel..example:4318")
+    assert found["otlp"][0][0] == "warning"
+    assert "http://otel..example:4318/v1/metrics can't be reached" in found["otlp"][0][1]
 
 
 def test_the_iam_policy_is_what_these_settings_need(check: Check) -> None:

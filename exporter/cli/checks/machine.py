@@ -14,6 +14,8 @@ from exporter.cli.checks.finding import OBSTACLE, WRONG_SETTING, Finding, error,
 from exporter.cli.descriptors import DescriptorLimit
 from exporter.cli.postgres import inspect_postgres
 from exporter.errors import ExporterError, LedgerError, WrongSettingError
+from exporter.ledger.sqlite.create import exists
+from exporter.ledger.sqlite.schema import os_failure
 from exporter.ledger.sqlite.stopped import reading
 from exporter.telemetry.otlp import environment as open_telemetry
 from exporter.web.config import read_web_config
@@ -44,6 +46,13 @@ def ledger(settings: Settings, queues: Mapping[str, QueueAttributes]) -> Iterato
             yield error("ledger", str(failed))
         return
     path = settings.ledger.path.absolute()
+    try:
+        yield from _file(settings, path, queues)
+    except OSError as failed:
+        yield error("ledger", str(os_failure(str(path), failed)))
+
+
+def _file(settings: Settings, path: Path, queues: Mapping[str, QueueAttributes]) -> Iterator[Finding]:
     directory = path.parent
     if not directory.is_dir():
         yield error("ledger", f"the directory {directory} is not there: create it, or correct --ledger.path")
@@ -58,7 +67,7 @@ def ledger(settings: Settings, queues: Mapping[str, QueueAttributes]) -> Iterato
 
 
 def _content(settings: Settings, path: Path, queues: Mapping[str, QueueAttributes]) -> Iterator[Finding]:
-    if not path.exists():
+    if not exists(str(path)):
         yield Finding("ledger", f"{path} is not there yet: run makes it, and counts from 0")
         return
     try:
@@ -67,9 +76,6 @@ def _content(settings: Settings, path: Path, queues: Mapping[str, QueueAttribute
     except LedgerError as failed:
         hint = " (a running exporter uses it all the time)" if failed.reason == "locked" else ""
         yield error("ledger", f"{failed}{hint}")
-        return
-    except OSError as failed:
-        yield warning("ledger", f"{path} can't be looked at: there is no directory for a copy, set TMPDIR ({failed})")
         return
     events = sum(snapshot.counted for snapshot in snapshots.values())
     ids = sum(snapshot.messages for snapshot in snapshots.values())
@@ -165,8 +171,8 @@ def otlp() -> Iterator[Finding]:
         port = url.port or (443 if url.scheme == "https" else 80)
         try:
             socket.create_connection((str(url.hostname), port), CONNECT_SECONDS).close()
-        except OSError as refused:
-            why = refused.strerror or type(refused).__name__
+        except (OSError, UnicodeError) as refused:  # the latter for a host with a part that is empty or too long
+            why = (refused.strerror or type(refused).__name__) if isinstance(refused, OSError) else str(refused)
             yield warning("otlp", f"{endpoint} can't be reached ({why}): run pushes to it as soon as it can be")
         else:
             yield Finding("otlp", f"{endpoint} takes connections")
