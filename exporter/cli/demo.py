@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 import os
 import sys
-import tempfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter.cli import embedded_sqs
-from exporter.cli.build import PROGRAM
 from exporter.cli.demo_show import DemoShow
 from exporter.cli.options import DEMO_FLAG_ONLY, DEMO_SUMMARY_INTERVAL, DemoOptions
 from exporter.cli.run import run
+from exporter.cli.temporary import temporary_directory
 from exporter.cli.terminal import on_a_terminal
 from exporter.settings.sources import read_options, read_settings
 from exporter.telemetry import logs
@@ -32,13 +30,13 @@ def execute(invocation: Invocation) -> int:
     # The table says what the summary and the log would.
     live = on_a_terminal() and sys.stdout is not None and sys.stdout.isatty()
     options = read_options(DemoOptions, invocation.options)
-    with tempfile.TemporaryDirectory(prefix=f"{PROGRAM}-") as directory:
+    with temporary_directory() as directory:
         settings = read_settings(
             invocation.settings,
             os.environ,
             defaults={
                 "queue": embedded_sqs.QUEUE,
-                "ledger.path": str(Path(directory, "ledger.db")),
+                "ledger.path": str(directory / "ledger.db"),
                 "summary.interval": "0" if live else DEMO_SUMMARY_INTERVAL,
                 **({"log.level": "error"} if live else {}),
             },

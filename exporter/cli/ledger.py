@@ -9,7 +9,6 @@ import json
 import os
 import re
 import sys
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from exporter.cli.options import LedgerActionOptions
 from exporter.cli.postgres import export_postgres, import_postgres, read_postgres
+from exporter.cli.temporary import temporary_directory
 from exporter.errors import ExporterError, LedgerError, WrongSettingError, shown
 from exporter.events.event import NANO
 from exporter.ledger.sqlite.create import exists
@@ -127,12 +127,14 @@ def _verify(settings: Settings, _options: LedgerActionOptions) -> None:
 def _backup(settings: Settings, options: LedgerActionOptions) -> None:
     path = settings.ledger.path
     to = options.to or path.with_name(path.name + BACKUP)
-    if to.absolute() == path.absolute():
-        raise WrongSettingError(f"--to is {to}, the ledger itself: use another file")
     with reading(str(path)) as ledger:
         ledger.check()
-        with _named_by("--to"):
-            ledger.copy_to(str(to))
+        with _named_by("--to"), failures_of(str(to)):
+            if exists(str(to)) and to.samefile(path):
+                raise WrongSettingError(f"--to is {to}, the ledger itself: use another file")
+            _require_regular_file(to)
+            # Not the link itself, if it is one: that may be /dev/stdout.
+            ledger.copy_to(str(to.resolve()))
     print(f"{to} holds the ledger {ledger.name} of {path}")
 
 
@@ -166,6 +168,12 @@ def _named_by(flag: str) -> Iterator[None]:
         raise LedgerError(error.reason, str(error).replace("--ledger.path", flag)) from error
 
 
+def _require_regular_file(path: Path) -> None:
+    """Keep a device, a pipe or a directory from being replaced. Raises LedgerError, and OSError as `exists` does."""
+    if exists(str(path)) and not path.is_file():
+        raise failure(str(path), "unreadable", "it is not a regular file")
+
+
 def _move_away(path: Path) -> bool:
     """Move a ledger, its log and its mark out of the way; whether there was one."""
     with failures_of(str(path)):
@@ -177,6 +185,7 @@ def _move_away(path: Path) -> bool:
                 "unreadable",
                 f"{path}{REPLACED} is there from an earlier restore: remove it first, or move it elsewhere",
             )
+        _require_regular_file(path)
         if exists(str(path)) and in_use(str(path)):
             raise failure(str(path), "locked", "")
         for suffix in there:
@@ -207,8 +216,8 @@ def _import(settings: Settings, _options: LedgerActionOptions) -> None:
 
 def _import_into_postgres(url: str, lines: Iterable[str]) -> None:
     """Make a file of the lines first: it is the proof that they are whole."""
-    with tempfile.TemporaryDirectory(prefix="sqs-event-exporter-") as directory:
-        path = str(Path(directory) / "ledger.db")
+    with temporary_directory() as directory:
+        path = str(directory / "ledger.db")
         import_lines(path, lines)
         with changing(path) as ledger:
             ledger.check()
@@ -217,7 +226,7 @@ def _import_into_postgres(url: str, lines: Iterable[str]) -> None:
 
 
 def _forget_type(settings: Settings, options: LedgerActionOptions) -> None:
-    if not options.type:
+    if options.type is None:
         raise WrongSettingError("--type is missing: use the type to forget, such as page_veiw")
     with changing(str(settings.ledger.path)) as ledger:
         queues = [options.queue] if options.queue else sorted(ledger.snapshots)

@@ -56,7 +56,7 @@ class LedgerActionOptions(Group):
         Setting("from", "the backup to restore; default the ledger's path and .backup", "the path of a file", "PATH"),
     ] = None
     type: Annotated[
-        str | None,
+        Annotated[str, Field(min_length=1, max_length=128)] | None,
         Setting("type", "the type of events to forget", "a type, such as page_veiw", "TYPE"),
     ] = None
     queue: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sqlite3
 import time
@@ -110,6 +111,22 @@ def test_a_backup_that_can_not_be_written_there_names_its_flag(path: Path, tmp_p
     assert "(No such file or directory): set --to to a file in a writable directory" in done.stderr
 
 
+def test_only_a_regular_file_is_replaced(path: Path, tmp_path: Path) -> None:
+    """Neither a pipe, which /dev/stdout may be, nor the ledger by another name; a link leads to the file behind it."""
+    pipe, same, link = tmp_path / "pipe", tmp_path / "same.db", tmp_path / "link.db"
+    os.mkfifo(pipe)
+    same.symlink_to(path)
+    link.symlink_to("backup.db")
+    no_file = f"the ledger {pipe} can't be opened (it is not a regular file): set"
+    assert f"{no_file} --to to a file" in ledger("backup", path, "--to", str(pipe), code=2).stderr
+    assert f"--to is {same}, the ledger itself" in ledger("backup", path, "--to", str(same), code=2).stderr
+    ledger("backup", path, "--to", str(link))
+    assert link.is_symlink()
+    assert f"{no_file} --ledger.path to a file" in ledger("restore", pipe, "--from", str(link), code=2).stderr
+    assert pipe.is_fifo()
+    assert same.is_symlink()
+
+
 def test_export_and_import_give_exactly_the_same(path: Path, tmp_path: Path) -> None:
     """Every row of the copy is that of the original, sums beyond 64 bits included, and it counts on."""
     exported = ledger("export", path).stdout
@@ -195,6 +212,8 @@ def test_forget_type_keeps_the_account(path: Path) -> None:
     done = ledger("forget-type", path, "--type", "typo", "--queue", "orders")
     assert done.stdout == "orders: 1 events of type typo are forgotten\n"
     ledger("verify", path)
+    for no_type in ("", "\udcff", "a" * 129):
+        assert "use a type, such as page_veiw" in ledger("forget-type", path, "--type", no_type, code=2).stderr
     assert "+ forgotten 1" in ledger("show", path).stdout
     assert "carts: 1 events" in ledger("forget-type", path, "--type", "typo").stdout
     assert "no event of type typo is counted" in ledger("forget-type", path, "--type", "typo", code=1).stderr
