@@ -7,6 +7,7 @@ flag are answered at once.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -136,6 +137,9 @@ COMMANDS = {
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return the exit code: 2 for a wrong usage or setting, 1 for what fails later."""
     _open_closed_streams()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # A path or a type may hold what the terminal's encoding has no letter for.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = _main(sys.argv[1:] if argv is None else argv)
         sys.stdout.flush()

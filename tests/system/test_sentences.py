@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from pathlib import Path
 from types import MappingProxyType
@@ -16,6 +17,7 @@ from exporter_process import INHERITED, PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
 from stub_endpoint import stub_sqs
 
+from exporter.cli.main import main
 from exporter.errors import LedgerError
 from exporter.ledger.sqlite.ledger import SqliteLedger
 from exporter.sqs.aws import connect
@@ -221,6 +223,27 @@ def test_a_full_stdout_is_a_sentence(arguments: list[str], tmp_path: Path) -> No
         )
         assert "Traceback" not in closed.stderr
         assert closed.returncode == 0
+
+
+def test_what_stdout_has_no_letter_for_is_escaped(tmp_path: Path) -> None:
+    """A path that is no text, and one with letters that the encoding lacks."""
+    for name, encoding, said in (("\udcff.db", "utf-8", r"\udcff.db"), ("l\xe4ger.db", "ascii", r"l\xe4ger.db")):
+        SqliteLedger(str(tmp_path / name)).close()
+        done = program(
+            "ledger", "show", "--ledger.path", str(tmp_path / name), environment={"PYTHONIOENCODING": encoding}
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert done.stdout.startswith(f"{tmp_path}/{said}: ledger ")
+
+
+def test_without_a_place_for_temporary_files_a_demo_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in a container whose file system is read-only."""
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    assert main(["demo"]) == 1
+    said = "there is no place for temporary files (No such file or directory): set TMPDIR to a directory that can be"
+    assert said in capsys.readouterr().err
 
 
 def test_a_service_named_exporter_is_no_setting() -> None:
