@@ -41,7 +41,7 @@ class Line(NamedTuple):
 
 
 class DemoShow:
-    """Follows one run. `run` calls its methods in this order: started, stopping, ended."""
+    """Follows one run, which calls `started` before its loop begins and `ended` after it; a signal calls `stopping`."""
 
     def __init__(self, demo: Demo, page: str, *, live: bool) -> None:
         self._demo = demo

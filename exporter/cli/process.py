@@ -50,8 +50,6 @@ def signals(consumer: Consumer, ledger: SqliteLedger | PostgresLedger, show: Dem
         elif not ledger.back_up(_say_backed_up):
             log.warning("no backup was begun: one is being written, or the ledger is not open now")
 
-    if show is not None:
-        show.started(lambda: ledger.snapshots)
     before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     before[signal.SIGUSR1] = signal.signal(signal.SIGUSR1, back_up)
     try:

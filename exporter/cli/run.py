@@ -141,24 +141,27 @@ def run(settings: Settings, connection: Connection | None = None, show: DemoShow
             speaking=lambda: ledger.speaker,
         )
 
-        web.start()
-        stopping.callback(web.stop)
-        stopping.callback(summary.stop)
-        _say_what_starts(settings, connection, ledger, web)
-        summary.start()
-        housekeeping.start()
-        stopping.callback(housekeeping.stop)
-        stopping.callback(client.close)
-        if telemetry is not None:
-            telemetry.start()
-            stopping.callback(telemetry.stop)
-        # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
-        gc.freeze()
-        # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into SQLite
-        # and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is encoded.
-        sys.setswitchinterval(SWITCH_SECONDS)
-        with signals(consumer, ledger, show), threads_that_must_live(consumer), _progress(settings, ledger):
-            consumer.run()
+        # From before anybody is told that it listens: who stops it then is to see it end in order, too.
+        with signals(consumer, ledger, show), threads_that_must_live(consumer):
+            web.start()
+            stopping.callback(web.stop)
+            stopping.callback(summary.stop)
+            _say_what_starts(settings, connection, ledger, web)
+            summary.start()
+            housekeeping.start()
+            stopping.callback(housekeeping.stop)
+            stopping.callback(client.close)
+            if telemetry is not None:
+                telemetry.start()
+                stopping.callback(telemetry.stop)
+            # What stands from here on is never garbage: a look through all of it holds every thread up for 50 ms.
+            gc.freeze()
+            # A thread that wants Python's lock gets it after this long. The default of 5 ms, after each call into
+            # SQLite and libcurl, would hold the consumer up for tens of milliseconds while a large exposition is
+            # encoded.
+            sys.setswitchinterval(SWITCH_SECONDS)
+            with _progress(settings, ledger, show):
+                consumer.run()
         # The lease is given back at the very end, when all was said; a file holds what was settled once it is closed.
         if isinstance(ledger, SqliteLedger):
             ledger.close()
@@ -189,8 +192,12 @@ def _notes(housekeeping: Housekeeping, summary: Summary, descriptors: Descriptor
     return [*(sentence for sentence in found if sentence is not None), *housekeeping.left_out.values()]
 
 
-def _progress(settings: Settings, ledger: SqliteLedger | PostgresLedger) -> AbstractContextManager[object]:
-    """Show a person at a terminal how far a run is that ends by itself."""
+def _progress(
+    settings: Settings, ledger: SqliteLedger | PostgresLedger, show: DemoShow | None
+) -> AbstractContextManager[object]:
+    """Show a person at a terminal how far it is: a demo its table, a run that ends by itself a bar."""
+    if show is not None:
+        show.started(lambda: ledger.snapshots)
     if not settings.until_empty:
         return nullcontext()
     before = sum(snapshot.received for snapshot in ledger.snapshots.values())

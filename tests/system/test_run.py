@@ -89,6 +89,28 @@ def test_a_signal_in_a_long_poll_ends_it_in_order_within_five_seconds(tmp_path: 
             assert not any("Traceback" in line for line in exporter.stderr)
 
 
+STOPPED_WHILE_IT_STARTS = """
+import os, signal, sys
+from exporter.__main__ import main
+from exporter.sqs.housekeeping import Housekeeping
+start = Housekeeping.start
+def start_after_a_signal(housekeeping):
+    os.kill(os.getpid(), signal.SIGTERM)
+    start(housekeeping)
+Housekeeping.start = start_after_a_signal
+sys.exit(main())
+"""
+
+
+def test_a_signal_before_the_loop_has_begun_ends_it_in_order(tmp_path: Path) -> None:
+    """Whoever stops it as soon as it says that it listens: exit code 0, and the log says `stopped`."""
+    ledger, program = tmp_path / "ledger.db", (sys.executable, "-c", STOPPED_WHILE_IT_STARTS)
+    with FakeSqs() as sqs, ExporterProcess(sqs.environment, ledger, program=program, start=False) as exporter:
+        exporter.launch()
+        assert exporter.wait(20) == 0
+        assert {"starting", "stopping", "stopped"} <= {line["msg"] for line in exporter.log}
+
+
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
     """Whoever insists is not kept waiting for the shutdown timeout, and the ledger is whole afterwards."""
     with FakeSqs() as sqs:
