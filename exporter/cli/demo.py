@@ -49,7 +49,7 @@ def execute(invocation: Invocation) -> int:
         if live:
             logs.say("starting an SQS of its own, which takes some seconds")
         with embedded_sqs.running(queues=options.queues) as sqs:
-            page = f"http://{settings.web.listen_address}/"
+            page = f"http://{'' if settings.web.host else 'localhost'}{settings.web.listen_address}/"
             log.info(
                 "events are on their way: their counts follow on stdout, and in the browser as a page and as metrics",
                 extra={"page": page, "end_it_with": "Ctrl-C"},

@@ -32,7 +32,7 @@ def parse_duration(text: str) -> float:
 
 
 def format_duration(seconds: float) -> str:
-    """Return the duration as `parse_duration` reads it, to the millisecond and without years: `90.0` is `1m30s`."""
+    """Return the duration as `parse_duration` reads it, to the millisecond, in days at most: `90.0` is `1m30s`."""
     left = round(seconds * 1_000)
     parts = []
     for unit, milliseconds in UNIT_MILLISECONDS.items():

@@ -58,11 +58,15 @@ def read_file(path: str, named_by: str, known: Collection[str], known_of_queue: 
     found = FileEntries({}, {})
     if root is None:
         return found
-    for pair in list(root.value) if isinstance(root, yaml.MappingNode) else []:
-        if pair[0].value == QUEUES:
-            _collect_queues(pair[1], _Reading(path, known_of_queue, "a setting of a queue"), found.queues)
-            root.value.remove(pair)
-    _collect(root, "", _Reading(path, known, "a setting"), found.settings)
+    reading = _Reading(path, known, "a setting")
+    named = [pair for pair in root.value if pair[0].value == QUEUES] if isinstance(root, yaml.MappingNode) else []
+    if len(named) > 1:
+        first, again = (reading.where(key_node) for key_node, _ in named[:2])
+        raise WrongSettingError(f"{again} sets {QUEUES} again, after {first}: keep one of them")
+    for pair in named:
+        _collect_queues(pair[1], _Reading(path, known_of_queue, "a setting of a queue"), found.queues)
+        root.value.remove(pair)
+    _collect(root, "", reading, found.settings)
     return found
 
 
@@ -85,7 +89,7 @@ def _collect_queues(node: yaml.Node, reading: _Reading, queues: dict[str, dict[s
             "with their settings"
         )
     for key_node, value_node in node.value:
-        name = str(key_node.value)
+        name = _name_in(key_node)
         if name in queues:
             raise WrongSettingError(f"{reading.where(key_node)} names the queue {shown(name)} again: keep one of them")
         queues[name] = {}
@@ -104,8 +108,7 @@ def _collect(node: yaml.Node, prefix: str, reading: _Reading, entries: dict[str,
         raise WrongSettingError(f"{reading.where(node)} ({name}) is not a mapping: write names with their values")
     for key_node, value_node in node.value:
         where = reading.where(key_node)
-        name = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else "a key"
-        key = prefix + name.replace("_", "-")
+        key = prefix + _name_in(key_node).replace("_", "-")
         if key in reading.known:
             if key in entries:
                 raise WrongSettingError(f"{where} sets {key} again, after {entries[key].where}: keep one of them")
@@ -119,6 +122,10 @@ def _collect(node: yaml.Node, prefix: str, reading: _Reading, entries: dict[str,
             raise WrongSettingError(
                 f"{where} ({key}) is not {reading.expected}{nearest(key, reading.known) or '; remove it'}"
             )
+
+
+def _name_in(node: yaml.Node) -> str:
+    return str(node.value) if isinstance(node, yaml.ScalarNode) else "a key"
 
 
 def _value(node: yaml.Node, key: str, where: str) -> str | list[str] | None:

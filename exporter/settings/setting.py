@@ -31,7 +31,7 @@ class Setting:
     """What would be right, after the word "use"."""
     placeholder: str
     old_variable: str | None = None
-
+    """The variable that sets it in the place of the derived one, where people had one before."""
     several: bool = False
     """Whether its flag may be given several times."""
 

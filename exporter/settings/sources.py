@@ -84,7 +84,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Found]:
     settings = [field.setting for field in setting_fields(Settings)]
     keys = {setting.variable: setting.key for setting in settings}
     for name in sorted(environment):
-        if name.startswith(VARIABLE_PREFIX) and name not in keys and not _is_another_program_s(name, settings):
+        if name.startswith(VARIABLE_PREFIX) and name not in keys and not _may_be_from_kubernetes(name, settings):
             raise WrongSettingError(f"the environment variable {name} is not a setting{_hint(name, settings)}")
     return {
         key: Found(environment[variable], f"the environment variable {variable}")
@@ -93,8 +93,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Found]:
     }
 
 
-def _is_another_program_s(name: str, settings: Collection[Setting]) -> bool:
-    """Whether Kubernetes may have set it: EXPORTER_PORT, EXPORTER_SERVICE_HOST for a Service named `exporter`.
+def _may_be_from_kubernetes(name: str, settings: Collection[Setting]) -> bool:
+    """Whether it may be one that Kubernetes sets for a Service named `exporter`: EXPORTER_PORT, EXPORTER_SERVICE_HOST.
 
     https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
     """

@@ -119,7 +119,7 @@ def test_without_its_extra_dependencies_it_says_how_to_get_them(monkeypatch: pyt
 @pytest.mark.parametrize("queues", [1, 3])
 def test_it_ends_with_a_proof(queues: int) -> None:
     """After Ctrl-C what was sent is counted to the end, and both are shown: sent, counted, equal."""
-    command = [str(PROGRAM_FILE), "demo", "--queues", str(queues), "--web.listen-address", "127.0.0.1:0"]
+    command = [str(PROGRAM_FILE), "demo", "--queues", str(queues), "--web.listen-address", ":0"]
     environment = {name: os.environ[name] for name in INHERITED if name in os.environ}
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -136,6 +136,7 @@ def test_it_ends_with_a_proof(queues: int) -> None:
     said = err.splitlines()
     assert len([line for line in said if line.endswith(": equal")]) == 4 * queues, err
     assert "Traceback" not in err
+    assert "page=http://localhost:0/" in err
     proof = re.search(
         r"^proof: (\d+) messages were sent and (\d+) counted or rejected, each exactly once$", err, re.MULTILINE
     )

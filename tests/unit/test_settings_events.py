@@ -104,6 +104,8 @@ def test_a_flag_leaves_the_settings_of_single_queues_alone(tmp_path: Path) -> No
             "{path}:2 (events.typefield) is not a setting of a queue; did you mean events.type-field?",
         ),
         ("queues:\n  a:\n  a:\n", "{path}:3 names the queue 'a' again: keep one of them"),
+        ("queues: {a: {}}\nevents: {}\nqueues: {b: {}}", "{path}:3 sets queues again, after {path}:1: keep one"),
+        ("queues: {[a]: {}}", "'{path}' has settings for the queue 'a key': use its name (1 to 80 letters"),
         ("queues: {a b: {}}", "'{path}' has settings for the queue 'a b': use its name (1 to 80 letters"),
         ('queues: {"*": {}}', "'{path}' has settings for the queue '*': use its name"),
         (
