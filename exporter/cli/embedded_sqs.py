@@ -1,4 +1,4 @@
-"""Starts the SQS emulator (moto) of `demo` in a process of its own, and a producer on a thread."""
+"""Starts the SQS emulator (moto) of `demo` in a process of its own, and a producer for each queue on a thread."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ class Demo:
 
 
 @contextlib.contextmanager
-def running(*, queues: int = 1, rate: float = RATE) -> Iterator[Demo]:
-    """Start the embedded SQS in a process of its own, and for each queue a producer of `rate` messages a second.
+def running(*, queues: int = 1) -> Iterator[Demo]:
+    """Start the embedded SQS in a process of its own, and for each queue a producer of `RATE` messages a second.
 
     All end with the context; the SQS also when this process dies in whatever way. Raises WrongSettingError where the
     demo's extra dependencies are not installed.
@@ -77,7 +77,7 @@ def running(*, queues: int = 1, rate: float = RATE) -> Iterator[Demo]:
         producers = [
             threading.Thread(
                 target=_produce,
-                args=(connection, queue_url, rate, stop, accounts[name]),
+                args=(connection, queue_url, stop, accounts[name]),
                 name=f"producer of {name}",
                 daemon=True,
             )
@@ -161,13 +161,13 @@ def _create_queues(connection: Connection, names: Sequence[str]) -> dict[str, st
     }
 
 
-def _produce(connection: Connection, queue_url: str, rate: float, stop: threading.Event, account: Account) -> None:
+def _produce(connection: Connection, queue_url: str, stop: threading.Event, account: Account) -> None:
     # What the embedded SQS refuses is no news to someone who ends the demo, and the exporter says so otherwise.
     with contextlib.suppress(QueueUnavailableError):
         produce(
             connection,
             queue_url,
-            rate=rate,
+            rate=RATE,
             invalid_fraction=INVALID_FRACTION,
             duplicate_fraction=DUPLICATE_FRACTION,
             stop=stop,

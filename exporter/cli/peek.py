@@ -47,7 +47,7 @@ def execute(invocation: Invocation) -> int:
     shown = 0
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # through `finally`
     try:
-        with Progress("peek", options.count, "messages") as progress:
+        with Progress("peek", options.count) as progress:
             for message in look.messages(options.count, parser.attribute_names):
                 outcome = _outcome(message, parser, settings.label_names)
                 print(line_start(sys.stdout) + json.dumps({"message_id": message["MessageId"], **outcome}), flush=True)

@@ -30,7 +30,7 @@ def execute(invocation: Invocation) -> int:
     settings, options = configure(invocation), read_options(ProduceOptions, invocation.options)
     queue = one_queue(settings, "produce")
     account = Account()
-    with _tracing(queue) as trace, Counting("produce", options.count, "messages", lambda: account.messages):
+    with _tracing(queue) as trace, Counting("produce", options.count, lambda: account.messages):
         producer.run(
             queue,
             rate=options.rate or (None if options.count else DEFAULT_RATE),

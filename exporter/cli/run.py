@@ -204,7 +204,6 @@ def _progress(
     return Counting(
         "run",
         None,
-        "messages",
         lambda: sum(snapshot.received for snapshot in ledger.snapshots.values()) - before,
     )
 

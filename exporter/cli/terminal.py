@@ -26,22 +26,21 @@ def on_a_terminal() -> bool:
 
 
 class Progress:
-    """A progress bar, as a context manager. `total` is how many units there will be; None where that is unknown.
+    """A progress bar, as a context manager. `total` is how many messages there will be; None where that is unknown.
 
     It redraws itself a few times a second, on a thread of its own, and only where stderr is a terminal.
     """
 
-    def __init__(self, label: str, total: int | None, unit: str) -> None:
+    def __init__(self, label: str, total: int | None) -> None:
         self._label = label
         self._total = total
-        self._unit = unit
         self._bar: RichProgress | None = None
         self._task: TaskID | None = None
 
-    def advance(self, by: int = 1) -> None:
-        """Note that so much more is done."""
+    def advance(self) -> None:
+        """Note that one more is done."""
         if self._bar is not None and self._task is not None:
-            self._bar.advance(self._task, by)
+            self._bar.advance(self._task)
 
     def show(self, done: int) -> None:
         """Note how much is done."""
@@ -58,7 +57,7 @@ class Progress:
             self._bar = RichProgress(
                 TextColumn("{task.description}"),
                 BarColumn(),
-                TextColumn(f"{{task.completed:.0f}}{of_total} {self._unit}"),
+                TextColumn(f"{{task.completed:.0f}}{of_total} messages"),
                 TimeElapsedColumn(),
                 console=Console(stderr=True),
                 transient=True,
@@ -81,8 +80,8 @@ class Progress:
 class Counting:
     """A bar of what counts by itself; a context manager. `done` says how far it is, and is asked on another thread."""
 
-    def __init__(self, label: str, total: int | None, unit: str, done: Callable[[], int]) -> None:
-        self._progress = Progress(label, total, unit)
+    def __init__(self, label: str, total: int | None, done: Callable[[], int]) -> None:
+        self._progress = Progress(label, total)
         self._done = done
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._run, name="progress", daemon=True)

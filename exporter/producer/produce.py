@@ -27,7 +27,6 @@ from exporter.producer.sample import messages
 from exporter.sqs import BATCH_SIZE
 from exporter.sqs.aws import connect
 from exporter.sqs.failures import reason_of
-from exporter.sqs.names import queue_name_of
 from exporter.telemetry.line_writer import line_start
 
 if TYPE_CHECKING:
@@ -69,7 +68,6 @@ def run(  # noqa: PLR0913 - they are the command's options
 
     `queue` is a name or a URL. Raises WrongSettingError, or QueueUnavailableError (after the account).
     """
-    queue_name_of(queue)
     connection = connect(queues=[queue]).for_queue(queue)
     try:
         queue_url = connection.queue_url(queue)

@@ -203,7 +203,7 @@ def test_an_early_ctrl_c_leaves_no_traceback(tmp_path: Path, module: str, exit_c
     ids=" ".join,
 )
 def test_a_full_stdout_is_a_sentence(arguments: list[str], tmp_path: Path) -> None:
-    """Exit code 1, or what argparse makes of it, and no traceback; a closed one is no error."""
+    """Exit code 1 and no traceback, also where it is argparse that writes; a closed one is no error."""
     SqliteLedger(str(tmp_path / "ledger.db")).close()
     with FakeSqs() as sqs:
         sqs.send([EVENT] * 20)
