@@ -7,7 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from exporter.cli.checks import machine
-from exporter.cli.checks.finding import WRONG_SETTING, Finding, as_json, as_text, error, exit_code, in_words
+from exporter.cli.checks.finding import OBSTACLE, WRONG_SETTING, Finding, as_json, as_text, error, exit_code, in_words
 from exporter.cli.checks.policy import iam_policy
 from exporter.cli.checks.queues import Queues
 from exporter.cli.command_line import configure
@@ -75,7 +75,7 @@ def _print_policy(settings: Settings) -> int:
     connection = connect(queues=settings.queue)
     queues = Queues(settings, connection)
     for finding in queues.findings():
-        if finding.subject == "queue" and (finding.status == "error" or "may not be read" in finding.sentence):
+        if finding.subject == "queue" and (finding.exit_code == OBSTACLE or "may not be read" in finding.sentence):
             logs.say(f"{finding.sentence}; the policy leaves out what its KMS key and dead-letter queue need")
     print(json.dumps(iam_policy(settings, connection, queues.attributes), indent=2))
     return 0

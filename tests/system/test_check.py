@@ -310,9 +310,10 @@ def test_the_iam_policy_is_what_these_settings_need(check: Check) -> None:
     An AWS URL says region and account, also where SQS can't be asked.
     """
 
-    def allowed(queue: str) -> dict[str, list[str]]:
-        done = check.text("--print-iam-policy", queue=queue)
+    def allowed(queue: str, *flags: str, said: str = "") -> dict[str, list[str]]:
+        done = check.text("--print-iam-policy", *flags, queue=queue)
         assert done.returncode == 0, done.stderr
+        assert said in done.stderr if said else not done.stderr
         policy = json.loads(done.stdout)
         assert policy["Version"] == "2012-10-17"
         return {
@@ -322,11 +323,12 @@ def test_the_iam_policy_is_what_these_settings_need(check: Check) -> None:
 
     plain = "DeleteMessage,GetQueueAttributes,GetQueueUrl,ReceiveMessage"
     assert allowed("events") == {plain: [f"{ARN}events"]}
+    assert allowed("events", "--sqs.on-invalid", "leave") == {plain: [f"{ARN}events"]}
     assert allowed(check.sqs.queue_url) == {"DeleteMessage,GetQueueAttributes,ReceiveMessage": [f"{ARN}events"]}
     check.sqs.create_queue("dead.fifo", attributes={"FifoQueue": "true"})
     policy = json.dumps({"deadLetterTargetArn": f"{ARN}dead.fifo", "maxReceiveCount": 20})
     url = "https://sqs.eu-west-1.amazonaws.com/999999999999/elsewhere"
-    assert allowed(url) == {
+    assert allowed(url, said="the policy leaves out what its KMS key and dead-letter queue need") == {
         "DeleteMessage,GetQueueAttributes,ReceiveMessage": ["arn:aws:sqs:eu-west-1:999999999999:elsewhere"]
     }
     check.sqs.create_queue("orders.fifo", attributes={"FifoQueue": "true", "RedrivePolicy": policy})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from exporter.cli.checks.certificate import expires_seconds
-from exporter.cli.checks.finding import OBSTACLE, WRONG_SETTING, Finding, error, warning
+from exporter.cli.checks.finding import WRONG_SETTING, Finding, error, warning
 from exporter.cli.descriptors import DescriptorLimit
 from exporter.cli.postgres import inspect_postgres
 from exporter.errors import ExporterError, LedgerError, WrongSettingError
@@ -134,7 +134,7 @@ def web(settings: Settings) -> Iterator[Finding]:
         for one in listen(settings.web.host, settings.web.port):
             one.close()
     except ExporterError as taken:
-        yield error("web", str(taken), OBSTACLE)
+        yield error("web", str(taken))
         return
     yield Finding("web", f"{address} is free")
 

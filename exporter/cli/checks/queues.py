@@ -12,7 +12,7 @@ from time import time
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.advice import advice
-from exporter.cli.checks.finding import Finding, error, warning
+from exporter.cli.checks.finding import WRONG_SETTING, Finding, error, warning
 from exporter.errors import ExporterError
 from exporter.sqs.failures import reason_of
 from exporter.sqs.lookups import QueueLookup, list_queues
@@ -94,7 +94,7 @@ class Queues:
             self.attributes[lookup.name] = attributes
         for sentence in advice(attributes, self._settings):
             leave = "run will take nothing" in sentence
-            yield error("queue", sentence, 2) if leave else warning("queue", sentence)
+            yield error("queue", sentence, WRONG_SETTING) if leave else warning("queue", sentence)
         yield from self._permissions(connection, lookup, look.target.queue_url, attributes)
 
     def _permissions(
