@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import socket
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -12,6 +14,10 @@ import pytest
 from certificates import Authority
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
 from fake_sqs import FakeSqs
+
+from exporter.cli.checks import machine
+from exporter.ledger.sqlite.ledger import SqliteLedger
+from exporter.settings.sources import read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -201,6 +207,19 @@ def test_a_ledger_is_read_and_not_touched(check: Check, tmp_path: Path) -> None:
     assert state() == before
     found = check.findings("--ledger.name", "another", code=2)
     assert "--ledger.name is another" in found["ledger"][1][1]
+
+
+def test_no_place_for_a_copy_of_the_ledger_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only check makes one."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "ledger.db"
+    SqliteLedger(str(path)).close()
+    monkeypatch.setattr(shutil, "copyfile", full)
+    settings = read_settings({"queue": "events", "ledger.path": str(path)}, {})
+    assert {finding.status for finding in machine.ledger(settings, {})} == {"warning"}
 
 
 def test_rows_of_another_queue_of_the_same_name_are_seen(check: Check) -> None:

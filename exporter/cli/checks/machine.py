@@ -74,6 +74,9 @@ def _content(settings: Settings, path: Path, queues: Mapping[str, QueueAttribute
         with reading(str(path)) as found:
             name, snapshots = found.name, found.snapshots
     except LedgerError as failed:
+        if failed.reason == "full":  # that is no place for a copy to look at, and run makes none
+            yield warning("ledger", str(failed))
+            return
         hint = " (a running exporter uses it all the time)" if failed.reason == "locked" else ""
         yield error("ledger", f"{failed}{hint}")
         return
