@@ -83,6 +83,13 @@ def test_each_command_has_the_flags_that_mean_something_to_it(capsys: pytest.Cap
     ("arguments", "sentence"),
     [
         (["start"], "there is no command 'start': use run, demo, produce, check, peek or ledger"),
+        (
+            ["ledger"],
+            (
+                "what to do with the ledger is missing: use ledger show, verify, backup, restore, export, import, "
+                "forget-type or rebind"
+            ),
+        ),
         (["--queue", "a"], "the command before '--queue' is missing: use run, demo, produce, check, peek or ledger"),
         (["run", "--quueue", "a"], "run has no '--quueue'; did you mean --queue?"),
         (["run", "--queue", "a", "--secret=hunter2"], "run has no '--secret'; see sqs-event-exporter run --help"),

@@ -236,7 +236,7 @@ def test_rebind_lets_the_rows_belong_to_another_queue(path: Path) -> None:
 
 
 def test_what_to_do_has_to_be_said(tmp_path: Path) -> None:
-    """`ledger` alone, and with a word that is none, list the words."""
+    """A word that is none is answered with those that are."""
     assert "use ledger show, verify, backup" in ledger("destroy", tmp_path / "ledger.db", code=2).stderr
 
 
