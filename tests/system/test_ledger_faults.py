@@ -128,6 +128,11 @@ def as_nothing(path: Path) -> None:
     path.touch()
 
 
+def as_a_pipe(path: Path) -> None:
+    """Make a pipe where the ledger should be, into which nobody writes."""
+    os.mkfifo(path)
+
+
 def as_another_database(path: Path) -> None:
     """Put another program's database where the ledger should be."""
     with contextlib.closing(sqlite3.connect(path)) as connection:
@@ -145,6 +150,7 @@ def as_a_log_alone(path: Path) -> None:
         (as_path, "unreadable"),
         (as_text, "corrupt"),
         (as_nothing, "corrupt"),
+        (as_a_pipe, "unreadable"),
         (as_another_database, "unreadable"),
         (as_a_log_alone, "corrupt"),
     ],

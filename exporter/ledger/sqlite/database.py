@@ -22,6 +22,7 @@ from exporter.ledger.sqlite.wal import lost_transactions
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from typing import BinaryIO
 
 CHECKPOINT_PAGES = 1_000
 """How long the write-ahead log grows, about 4 MB: a checkpoint takes some milliseconds."""
@@ -174,12 +175,17 @@ def in_use(path: str) -> bool:
     The lock is SQLite's: https://www.sqlite.org/src/file/src/os.h (SHARED_FIRST, SHARED_SIZE). Closing the file gives
     up all locks that this process has on it, so a process does not ask about a ledger that it has open itself.
     """
-    with Path(path).open("rb") as file:
+    with _open(path) as file:
         try:
             fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB, 510, 0x40000002)
         except (BlockingIOError, PermissionError):
             return True
     return False
+
+
+def _open(path: str) -> BinaryIO:
+    """Open the file to read it. A pipe in its place is not waited for, and holds nothing."""
+    return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
 
 
 def _require_ours(path: str) -> None:
@@ -189,7 +195,7 @@ def _require_ours(path: str) -> None:
     https://www.sqlite.org/fileformat2.html#the_database_header
     """
     try:
-        with Path(path).open("rb") as file:
+        with _open(path) as file:
             magic, version, application_id = _header.unpack(file.read(_header.size).ljust(_header.size, b"\0"))
     except PermissionError as error:
         raise failure(path, "unreadable", str(error.strerror)) from error
