@@ -45,6 +45,14 @@ def receive(client: Client, to: Target, **changes: Any) -> None:  # noqa: ANN401
     client.receive(QUEUE, to, **{"wait_seconds": 0, "visibility_timeout_seconds": 30} | changes)
 
 
+def drive(client: Client, server: ScriptedServer, requests: int) -> None:
+    """Let the client send until the server has had so many requests; none may be answered meanwhile."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while len(server.requests) < requests:
+        assert time.monotonic() < end
+        assert client.wait(0.01) == []
+
+
 def answers(client: Client, count: int = 1) -> list[Answer]:
     """Wait for so many answers, and see that there are no more."""
     came: list[Answer] = []

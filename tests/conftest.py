@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from postgres_replica import Replica
     from postgres_server import PostgresServer
 
+    from exporter.sqs.client import Client
+
 hypothesis.settings.register_profile("any machine", deadline=None)  # a busy machine is not a finding
 hypothesis.settings.load_profile("any machine")
 
@@ -40,6 +42,16 @@ def outcome(
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         ends = {case: pool.submit(case, tmp_path_factory.mktemp("outage") / "ledger.db") for case in cases}
         yield lambda case: ends[case].result()
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    """Give a client of SQS with its usual limits."""
+    from exporter.sqs.client import Client  # noqa: PLC0415 - most tests have no need of it
+
+    made = Client(max_connections=64)
+    yield made
+    made.close()
 
 
 @pytest.fixture(scope="module")

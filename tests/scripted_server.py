@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 Answer = bytes | dict[str, Any] | Callable[[socket.socket], None]
-PATIENCE_SECONDS = 10
+PATIENCE_SECONDS = 60
+"""A deadline: where all is well it is not waited for."""
 
 
 @dataclass(frozen=True)

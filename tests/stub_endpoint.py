@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+PATIENCE_SECONDS = 60
+"""A deadline: where all is well it is not waited for."""
+
 
 @dataclass
 class Answer:
@@ -42,7 +45,7 @@ class StubSqs:
     def wait_for(self, operation: str, times: int) -> None:
         """Wait until the operation was asked for so many times."""
         with self.came:
-            assert self.came.wait_for(lambda: self.count(operation) >= times, 10)
+            assert self.came.wait_for(lambda: self.count(operation) >= times, PATIENCE_SECONDS)
 
 
 @contextmanager

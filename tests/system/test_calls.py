@@ -6,26 +6,13 @@ import select
 import socket
 import threading
 import time
-from typing import TYPE_CHECKING
 
-import pytest
-from calling import DELETIONS, QUEUE, QUEUE_URL, Clock, answers, failure, messages, receive, target
+from calling import DELETIONS, QUEUE, QUEUE_URL, Clock, answers, drive, failure, messages, receive, target
 from fake_sqs import FakeSqs
 from scripted_server import PATIENCE_SECONDS, hang_up, response, say_nothing, scripted_server
 
 from exporter.sqs.answers import ChangedVisibility, Deleted, Deletion, Received
 from exporter.sqs.client import Client
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """Return a client with its usual limits."""
-    made = Client(max_connections=64)
-    yield made
-    made.close()
 
 
 def test_a_receive_brings_messages(client: Client) -> None:
@@ -137,7 +124,7 @@ def test_each_queue_has_its_own_requests(client: Client) -> None:
         assert isinstance(answer, Received)
         assert (answer.queue, answer.visibility_timeout_seconds, answer.allowed_seconds) == ("one", 45, 5.0)
         client.receive("one", one, wait_seconds=20, visibility_timeout_seconds=45)
-        assert client.wait(0.05) == []
+        drive(client, server, 2)
         client.receive("two", two, wait_seconds=0, visibility_timeout_seconds=30)
         assert (client.receives_in_flight("one"), client.receives_in_flight("two")) == (1, 1)
         failed = failure(client)
@@ -214,7 +201,7 @@ def test_many_calls_are_in_flight_at_once(client: Client) -> None:
 
     with scripted_server(answer_when_all_are_there) as server:
         for _ in range(40):
-            receive(client, target(server))
+            receive(client, target(server), wait_seconds=20)
         assert client.receives_in_flight() == 40
         assert all(isinstance(answer, Received) for answer in answers(client, 40))
 
@@ -231,9 +218,8 @@ def test_all_that_has_arrived_is_returned_together(client: Client) -> None:
     sent = threading.Semaphore(0)
     with scripted_server(answer_late) as server:
         for _ in range(5):
-            receive(client, target(server))
-        assert client.wait(0.05) == []
-        server.wait_for(lambda it: len(it.requests) == 5)
+            receive(client, target(server), wait_seconds=20)
+        drive(client, server, 5)
         arrive.set()
         for _ in range(5):
             assert sent.acquire(timeout=PATIENCE_SECONDS)

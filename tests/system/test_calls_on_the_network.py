@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import select
 import signal
 import socket
 import ssl
@@ -14,7 +15,7 @@ from email.utils import formatdate
 from typing import TYPE_CHECKING
 
 import pytest
-from calling import DELETIONS, QUEUE, Clock, answers, failure, messages, receive, target
+from calling import DELETIONS, QUEUE, Clock, answers, drive, failure, messages, receive, target
 from certificates import Authority
 from scripted_server import hang_up, response, say_nothing, scripted_server
 
@@ -23,16 +24,7 @@ from exporter.sqs.answers import Failed, Received
 from exporter.sqs.client import Client
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """Return a client with its usual limits."""
-    made = Client(max_connections=64)
-    yield made
-    made.close()
 
 
 @pytest.fixture
@@ -255,11 +247,10 @@ def test_a_kept_connection_that_is_closed_is_replaced(client: Client) -> None:
 def test_receives_that_are_abandoned_never_answer(client: Client) -> None:
     """Their connections are closed, and their number is told; a delete goes on."""
     with scripted_server(say_nothing, say_nothing, say_nothing, messages(1)) as server:
-        receive(client, target(server))
-        receive(client, target(server))
+        receive(client, target(server), wait_seconds=20)
+        receive(client, target(server), wait_seconds=20)
         client.delete(QUEUE, target(server), DELETIONS)
-        assert client.wait(0.05) == []
-        server.wait_for(lambda it: len(it.requests) == 3)
+        drive(client, server, 3)
         assert client.abandon_receives() == {QUEUE: 2}
         assert (client.receives_in_flight(), client.deletes_in_flight()) == (0, 1)
         server.wait_for(lambda it: len(it.closed) == 2)
@@ -268,24 +259,28 @@ def test_receives_that_are_abandoned_never_answer(client: Client) -> None:
 
 
 def test_waiting_for_nothing_takes_as_long_as_was_said(client: Client) -> None:
-    """A loop that backs off neither spins nor oversleeps."""
-    began, cpu_began = time.monotonic(), time.process_time()
-    assert client.wait(0.2) == []
-    assert 0.2 <= time.monotonic() - began < 1
-    assert time.process_time() - cpu_began < 0.1
+    """A loop that backs off neither spins nor oversleeps: the best of three, as a busy machine adds to each."""
+    took_seconds = []
+    cpu_began = time.thread_time()
+    for _ in range(3):
+        began = time.monotonic()
+        assert client.wait(0.1) == []
+        took_seconds.append(time.monotonic() - began)
+    assert 0.1 <= min(took_seconds) < 0.5
+    assert time.thread_time() - cpu_began < 0.1
 
 
 def test_a_signal_is_handled_during_a_wait(client: Client) -> None:
-    """Its handler runs at once, not when the wait is over."""
-    handled_at: list[float] = []
-    before = signal.signal(signal.SIGALRM, lambda *_: handled_at.append(time.monotonic()))
+    """Its handler runs at once, not when the wait is over: here it ends the wait."""
+    ours, theirs = socket.socketpair()
+    before = signal.signal(signal.SIGALRM, lambda *_: theirs.send(b"x"))
     try:
-        with scripted_server(say_nothing) as server:
-            receive(client, target(server))
+        with ours, theirs, scripted_server(say_nothing) as server:
+            receive(client, target(server), wait_seconds=20)
             began = time.monotonic()
             signal.setitimer(signal.ITIMER_REAL, 0.05)
-            assert client.wait(0.5) == []
-            assert handled_at[0] - began < 0.4
+            assert client.wait(20, (ours.fileno(), select.POLLIN)) == []
+            assert time.monotonic() - began < 10
     finally:
         signal.signal(signal.SIGALRM, before)
 
@@ -298,9 +293,9 @@ def test_descriptors_above_a_thousand_are_waited_for(client: Client) -> None:
         with ExitStack() as taken, scripted_server(messages(1)) as server:
             for _ in range(1_100):
                 taken.callback(os.close, os.open(os.devnull, os.O_RDONLY))
-            cpu_began = time.process_time()
+            cpu_began = time.thread_time()
             receive(client, target(server))
             assert isinstance(answers(client)[0], Received)
-            assert time.process_time() - cpu_began < 0.5
+            assert time.thread_time() - cpu_began < 0.5
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))

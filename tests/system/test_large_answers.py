@@ -8,29 +8,19 @@ import time
 from hashlib import md5
 from typing import TYPE_CHECKING
 
-import pytest
 from calling import DELETIONS, QUEUE, answers, messages, receive, target
 from scripted_server import PATIENCE_SECONDS, reset, response, scripted_server
 
 from exporter.sqs.answers import Deleted, Received
-from exporter.sqs.client import Client
 from exporter.sqs.http import RESPONSE_MEMORY_BYTES
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Iterator
 
     from exporter.sqs.answers import Answer
+    from exporter.sqs.client import Client
 
 MIB = 1 << 20
-
-
-@pytest.fixture
-def client() -> Iterator[Client]:
-    """Return a client with its usual limits."""
-    made = Client(max_connections=64)
-    yield made
-    made.close()
 
 
 def large(mib: int) -> bytes:
@@ -67,7 +57,7 @@ def test_more_than_fits_into_memory_arrives_one_after_the_other(client: Client) 
     """Eight answers of 20 MiB in flight: no wait brings more than what fits and one that was let through."""
     with scripted_server(large(20)) as server:
         for _ in range(8):
-            receive(client, target(server))
+            receive(client, target(server), wait_seconds=20)
         arrived: list[int] = []
         while sum(arrived) < 8:
             brought = client.wait(PATIENCE_SECONDS)
@@ -82,9 +72,9 @@ def test_small_answers_do_not_wait_for_large_ones(client: Client) -> None:
     halves = Halves()
     confirmed = {"Successful": [{"Id": str(number)} for number in range(10)], "Failed": []}
     with scripted_server(halves, messages(10), confirmed) as server:
-        receive(client, target(server))
+        receive(client, target(server), wait_seconds=20)
         halves.takes_the_memory(client)
-        receive(client, target(server))
+        receive(client, target(server), wait_seconds=20)
         assert isinstance(answers(client)[0], Received)
         client.delete(QUEUE, target(server), DELETIONS)
         assert isinstance(answers(client)[0], Deleted)
@@ -101,13 +91,13 @@ def test_a_connection_that_breaks_while_its_answer_waits_for_memory_does_no_harm
         reset(connection)
 
     with scripted_server(halves, broken, large(20)) as server:
-        receive(client, target(server))
+        receive(client, target(server), wait_seconds=20)
         halves.takes_the_memory(client)
-        receive(client, target(server))
+        receive(client, target(server), wait_seconds=20)
         before = time.thread_time()
         assert client.wait(0.5) == []
         assert time.thread_time() - before < 0.25
-        receive(client, target(server))
+        receive(client, target(server), wait_seconds=20)
         assert client.wait(0.1) == []
         halves.go_on.set()
         arrived: list[Answer] = []
