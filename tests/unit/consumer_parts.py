@@ -15,7 +15,7 @@ from exporter.events.event import EventMapping, EventParser
 from exporter.ledger import Completed
 from exporter.ledger.message_ids import remembered_ids
 from exporter.sqs import Credentials, QueueAttributes, QueueDepth, QueueState, Target
-from exporter.sqs.answers import ChangedVisibility, Deleted, Failed, Message, Received
+from exporter.sqs.answers import Deleted, Failed, Message, Received
 from exporter.telemetry.instrumentation import Instrumentation
 from exporter.telemetry.metrics.health import Health
 from exporter.telemetry.readiness import Readiness
@@ -68,7 +68,6 @@ class HandMadeLedger:
         self.limits: dict[str, str] = {}
         self.capacities: dict[str, int] = {}
         self.reopened = 0
-        self.closed = False
         self._ended: Completed | None = None
 
     @property
@@ -146,8 +145,7 @@ class HandMadeLedger:
         return None
 
     def close(self) -> None:
-        """Note it."""
-        self.closed = True
+        """Nothing to write."""
 
 
 @dataclass
@@ -170,7 +168,6 @@ class HandMadeSqs:
         """In flight."""
         self.deletes: list[Sent] = []
         self.made_visible: list[Sent] = []
-        self.all_receives: list[Sent] = []
         self.waits: list[float] = []
         self.abandoned: Counter[str] = Counter()
         self._answers: list[Answer] = []
@@ -195,9 +192,7 @@ class HandMadeSqs:
         attribute_names: tuple[str, ...] = (),  # noqa: ARG002 - as the client's
     ) -> None:
         """Note a receive."""
-        sent = Sent(queue, self._clock.now, wait_seconds, visibility_timeout_seconds)
-        self.receives.append(sent)
-        self.all_receives.append(sent)
+        self.receives.append(Sent(queue, self._clock.now, wait_seconds, visibility_timeout_seconds))
 
     def delete(self, queue: str, _target: Target, deletions: Sequence[Deletion]) -> None:
         """Note a batch delete."""
@@ -231,7 +226,6 @@ class HandMadeSqs:
         *ids: str,
         body: bytes = BODY,
         released: Mapping[str, int] | None = None,
-        sent_at: float | None = None,
         allowed_seconds: float = 25.0,
     ) -> None:
         """Answer the oldest receive of the queue with messages of these ids."""
@@ -243,7 +237,7 @@ class HandMadeSqs:
                 queue,
                 messages,
                 released or {},
-                sent.at if sent_at is None else sent_at,
+                sent.at,
                 self._clock.now,
                 sent.visibility_timeout_seconds,
                 allowed_seconds,
@@ -256,24 +250,17 @@ class HandMadeSqs:
         self.receives.remove(sent)
         self._answers.append(Failed(queue, "receive", reason, "It failed.", (), sent.at, self._clock.now))
 
-    def confirm_delete(self, queue: str) -> Sequence[Deletion]:
-        """Confirm the oldest batch delete of the queue; return what it deleted."""
+    def confirm_delete(self, queue: str) -> None:
+        """Confirm the oldest batch delete of the queue."""
         sent = next(one for one in self.deletes if one.queue == queue)
         self.deletes.remove(sent)
         self._answers.append(Deleted(queue, sent.deletions, (), sent.at, self._clock.now))
-        return sent.deletions
 
     def fail_delete(self, queue: str, reason: str) -> None:
         """Let the oldest batch delete of the queue fail."""
         sent = next(one for one in self.deletes if one.queue == queue)
         self.deletes.remove(sent)
         self._answers.append(Failed(queue, "delete", reason, "It failed.", sent.deletions, sent.at, self._clock.now))
-
-    def confirm_visible(self, queue: str) -> None:
-        """Confirm the oldest change of visibility."""
-        sent = next(one for one in self.made_visible if one.queue == queue)
-        self.made_visible.remove(sent)
-        self._answers.append(ChangedVisibility(queue, sent.deletions, (), sent.at, self._clock.now))
 
     def fail_visible(self, queue: str, reason: str) -> None:
         """Let the oldest change of visibility fail."""

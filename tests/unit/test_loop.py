@@ -696,9 +696,13 @@ def test_until_empty_ends_with_an_error_when_nothing_has_worked_for_its_timeout(
 
 
 def test_an_iteration_waits_no_longer_than_until_the_next_thing_is_due() -> None:
-    """A held delete is sent at its time and not at the next quarter of a second."""
+    """A delete that waits for others, for five windows, is sent at its time and not at the next quarter of a second."""
     house = House(batch_window_seconds=0.1).with_queue()
     house.sqs.answer_receive("orders", "a")
     house.run()
-    house.run()
-    assert 0.0 < house.sqs.waits[-1] <= 0.25
+    house.run(after_seconds=0.1)
+    house.run(after_seconds=0.3)
+    assert house.sqs.waits[-1] == pytest.approx(0.1)
+    assert house.sqs.deletes == []
+    house.run(after_seconds=0.1)
+    assert len(house.sqs.deletes) == 1

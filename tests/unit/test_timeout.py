@@ -10,7 +10,7 @@ from botocore.exceptions import HTTPClientError, NoCredentialsError
 from exporter.sqs.failures import reason_of
 from exporter.sqs.timeout import MAX_CALLS, TimeLimitedCalls
 
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 60.0
 
 
 def test_what_a_call_returns_or_raises_comes_with_its_key() -> None:
