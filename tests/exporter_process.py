@@ -270,6 +270,13 @@ class ExporterProcess:
             time.sleep(POLL_SECONDS)
         return sentence
 
+    def wait_until_logged(self, words: str, **fields: str) -> None:
+        """Wait until a line of the log holds these words in its message, and these fields."""
+        deadline = time.monotonic() + WAIT_SECONDS
+        while not any(words in line["msg"] and fields.items() <= line.items() for line in self.log):
+            assert time.monotonic() < deadline, f"not logged: {words}\n{self.last_lines}"
+            time.sleep(POLL_SECONDS)
+
     def wait(self, timeout_seconds: float = WAIT_SECONDS) -> int:
         """Wait for the process's end and for its last line; returns its exit code."""
         code = self.process.wait(timeout_seconds)
@@ -313,5 +320,5 @@ class ExporterProcess:
 
     def _join_readers(self) -> None:
         for reader in self._readers:
-            reader.join(5)
+            reader.join(WAIT_SECONDS)
         self._readers.clear()

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from exporter.sqs import QueueState
 
 
+PATIENCE_SECONDS = 60.0
+"""A deadline: where all is well it is not waited for."""
+
+
 class Events(logging.Handler):
     """Keeps what housekeeping logs, in order."""
 
@@ -30,7 +34,7 @@ class Events(logging.Handler):
 
     def next(self, expected: str) -> dict[str, Any]:
         """Wait for the next line, which has to hold this; return all that it says."""
-        record = self.told.get(timeout=10)
+        record = self.told.get(timeout=PATIENCE_SECONDS)
         assert expected in record.getMessage()
         return vars(record)
 
@@ -54,7 +58,6 @@ def housekeeping(
     endpoint_url: str,
     *names: str,
     interval_seconds: float = 0.05,
-    prefix_seconds: float = 0.05,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> Iterator[Running]:
     """Look after the queues of these names (`events`) until the context ends."""
@@ -68,7 +71,7 @@ def housekeeping(
         connection,
         names,
         interval_seconds=interval_seconds,
-        prefix_seconds=prefix_seconds,
+        prefix_seconds=0.05,
         monotonic=monotonic,
     )
     keeper.start()
@@ -81,8 +84,8 @@ def housekeeping(
 
 
 def wait_until(condition: Callable[[], object]) -> None:
-    """Wait, up to ten seconds, until it holds."""
-    deadline = time.monotonic() + 10
+    """Wait until it holds."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.005)

@@ -18,6 +18,8 @@ EVENTS = [f'{{"type": "purchase", "value": {value}}}' for value in ("0.1", "12.5
 SHORT_WAIT = ("--sqs.wait-seconds", "1")
 NOT_READY_SECONDS = 60.0
 READY_AGAIN_SECONDS = 60.0
+ENDS_SECONDS = 10.0
+"""An exporter with `--shutdown.timeout 1s` has ended by then; the 20 s of a long poll are not waited for."""
 MOST_CALLS = 40
 """What a loop that spins makes in a fraction of a second, and one that backs off not in half a minute."""
 RECEIVES, DELETES = "ReceiveMessage", "DeleteMessageBatch"

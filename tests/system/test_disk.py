@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from exporter_process import ExporterProcess
+from exporter_process import WAIT_SECONDS, ExporterProcess
 from fake_sqs import FakeSqs
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def assert_it_stops(sqs: FakeSqs, exporter: ExporterProcess, sentence: str, *, n
     """
     deleted = sqs.account().deleted
     sqs.load(50, seed=2)
-    wait_until_not_ready(exporter, sentence)
+    exporter.wait_until_told(sentence)
     assert exporter.healthy()
     assert exporter.scrape().total("sqs_exporter_ready") == 0
     if nothing_fits:
@@ -60,14 +60,6 @@ def assert_it_stops(sqs: FakeSqs, exporter: ExporterProcess, sentence: str, *, n
         assert sqs.account().deleted == deleted, "a message was deleted whose outcome is not on disk"
     lines = [line["error"] for line in exporter.log if line["msg"].startswith("ledger failed")]
     assert [sentence in line for line in lines].count(True) == 1, lines
-
-
-def wait_until_not_ready(exporter: ExporterProcess, sentence: str) -> None:
-    """Wait until /-/ready says this."""
-    deadline = time.monotonic() + 20
-    while sentence not in (said := exporter.ready()[1]):
-        assert time.monotonic() < deadline, said
-        time.sleep(0.02)
 
 
 def wait_for_another_try(exporter: ExporterProcess) -> None:
@@ -96,7 +88,7 @@ def assert_it_refuses_to_start(exporter: ExporterProcess, sqs: FakeSqs, exit_cod
     """Let it start: it ends with one sentence, and has not asked for a message."""
     receives = sqs.account().calls.get("ReceiveMessage", 0)
     exporter.launch()
-    assert exporter.wait(30) == exit_code, exporter.last_lines
+    assert exporter.wait() == exit_code, exporter.last_lines
     assert sentence in exporter.stderr[-1]
     assert not any("Traceback" in line for line in exporter.stderr)
     assert sqs.account().calls.get("ReceiveMessage", 0) == receives
@@ -145,7 +137,7 @@ def test_a_start_on_a_full_volume_waits_for_space(tmp_path: Path) -> None:
     through = small_volume(volume, fill=True)
     with FakeSqs() as sqs, ExporterProcess(sqs.environment, volume / "ledger.db", *WAIT, through=through) as exporter:
         sqs.load(500, seed=7)
-        wait_until_not_ready(exporter, "free space on its volume")
+        exporter.wait_until_told("free space on its volume")
         wait_for_another_try(exporter)
         assert exporter.healthy()
         assert exporter.scrape().received == 0
@@ -169,7 +161,7 @@ def test_a_ledger_that_becomes_read_only_is_said_to_be(tmp_path: Path) -> None:
         for path in (ledger, tmp_path / "ledger.db-wal"):
             path.chmod(0o400)
         limit_files(exporter, None)
-        wait_until_not_ready(exporter, "is read-only")
+        exporter.wait_until_told("is read-only")
         assert sqs.account().deleted == 500
         for path in tmp_path.glob("ledger.db*"):
             path.chmod(0o600)
@@ -250,7 +242,7 @@ def test_a_damaged_page_found_while_running_keeps_the_page_up(tmp_path: Path) ->
         whole = ledger.read_bytes()
         ledger.write_bytes(flipped(whole, whole.index(b"pageview")))
         limit_files(exporter, None)
-        wait_until_not_ready(exporter, "restore it from a backup")
+        exporter.wait_until_told("restore it from a backup")
         assert exporter.scrape().counted == 500
         assert sqs.account().deleted == 500
         ledger.write_bytes(whole)
@@ -315,7 +307,7 @@ def test_two_exporters_on_one_ledger_are_one_too_many(tmp_path: Path) -> None:
         with ExporterProcess(sqs.environment, exporter.ledger, start=False) as second:
             started = time.monotonic()
             second.launch()
-            assert second.wait(30) == 2
+            assert second.wait() == 2
             assert time.monotonic() - started >= LOCK_SECONDS
             assert "is used by another process: stop that one, or choose another --ledger.path" in second.stderr[-1]
         sqs.load(100, seed=5)
@@ -338,9 +330,9 @@ def test_a_second_exporter_takes_over_when_the_first_ends_in_time(tmp_path: Path
         assert second.scrape().agrees_with(account)
 
 
-def wait_until_open(exporter: ExporterProcess, path: Path | str, timeout_seconds: float = 20) -> None:
+def wait_until_open(exporter: ExporterProcess, path: Path) -> None:
     """Wait until the process has the file open."""
-    deadline = time.monotonic() + timeout_seconds
+    deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         for descriptor in Path(f"/proc/{exporter.pid}/fd").iterdir():
             with contextlib.suppress(FileNotFoundError):
@@ -399,7 +391,7 @@ def filled(path: str) -> Iterator[None]:
     filler = threading.Thread(target=fill)
     filler.start()
     try:
-        assert full.wait(20)
+        assert full.wait(WAIT_SECONDS)
         yield
     finally:
         ending.set()

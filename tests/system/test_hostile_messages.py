@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from event_reference import reference
-from exporter_process import ExporterProcess
+from exporter_process import SCRAPE_SECONDS, ExporterProcess
 from fake_sqs import FakeSqs
 from hostile import CASES, large_cases
 from hostile_strategies import bodies
@@ -84,7 +84,7 @@ def after_the_corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
     ):
         cases = (*CASES, *large_cases())
         send(sqs, [(case.body, outcome_on_the_wire(case.body, case.outcome)) for case in cases], expected)
-        exporter.wait_for(lambda scrape: scrape.received >= expected.messages, 60)
+        exporter.wait_for(lambda scrape: scrape.received >= expected.messages)
         sqs.wait_until(lambda account: account.deleted == expected.messages)
         yield exporter, expected
 
@@ -110,13 +110,12 @@ def test_every_parser_reads_what_the_corpus_leaves_behind(
         input=text.encode(),
         capture_output=True,
         check=False,
-        timeout=20,
     )
     assert b"error" not in checked.stderr + checked.stdout
     request = urllib.request.Request(  # noqa: S310 - our own
         f"{exporter.url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
     )
-    with urllib.request.urlopen(request, timeout=5) as answer:  # noqa: S310 - our own
+    with urllib.request.urlopen(request, timeout=SCRAPE_SECONDS) as answer:  # noqa: S310 - our own
         families = text_string_to_metric_families(answer.read().decode())
     samples = [sample for family in families for sample in family.samples]
     counts = {sample.labels["type"]: sample.value for sample in samples if sample.name == "sqs_events_total"}
@@ -196,7 +195,7 @@ def test_ten_messages_of_1_mib_for_every_receive_in_flight_take_bounded_memory_a
         with ExporterProcess(sqs.environment, tmp_path / "ledger.db") as exporter:
             started = cpu_seconds(exporter.pid)
             scrape = exporter.wait_for(lambda scrape: scrape.received >= warm + count, 90)
-            sqs.wait_until(lambda account: account.deleted == warm + count, 30)
+            sqs.wait_until(lambda account: account.deleted == warm + count)
             assert scrape.by("sqs_events_total", "type") == {"__other__": 0, "neighbour": warm, "large": count}
             assert peak_mib(exporter.pid) <= PEAK_MIB
             assert cpu_seconds(exporter.pid) - started < count * MAX_CPU_SECONDS
@@ -234,7 +233,7 @@ def test_no_line_of_the_log_can_be_forged(tmp_path: Path, log_format: str) -> No
         flags = ("--log.format", log_format, "--log.level", "debug", "--until-empty")
         with ExporterProcess(sqs.environment, tmp_path / "ledger.db", *flags, start=False) as exporter:
             exporter.launch()
-            exporter.wait(60)
+            exporter.wait()
     lines = exporter.stderr
     assert not any("Traceback" in line for line in lines)
     begins = '{"time": "20' if log_format == "json" else "time=20"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from housekeepers import housekeeping, wait_until
+from housekeepers import PATIENCE_SECONDS, housekeeping, wait_until
 from moto.server import ThreadedMotoServer
 from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 
@@ -18,6 +18,7 @@ from exporter.errors import WrongSettingError
 from exporter.sqs import REASONS, QueueAttributes, QueueDepth
 from exporter.sqs.aws import connect
 from exporter.sqs.names import queue_name_of
+from exporter.sqs.schedule import LIMIT_SECONDS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -299,12 +300,12 @@ def test_a_new_target_is_published_when_credentials_were_renewed(
 def test_stopping_does_not_wait_for_an_sqs_that_is_silent() -> None:
     """An endpoint that accepts and never answers does not hold the process up."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
-        silent.settimeout(10)
+        silent.settimeout(PATIENCE_SECONDS)
         with housekeeping(f"http://127.0.0.1:{silent.getsockname()[1]}") as run:
             accepted, _ = silent.accept()
             began = time.monotonic()
             run.keeper.stop()
-            assert time.monotonic() - began < 2
+            assert time.monotonic() - began < LIMIT_SECONDS / 2
             accepted.close()
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from typing import TYPE_CHECKING
 
 from exporter_process import INHERITED, PROGRAM, ExporterProcess
@@ -33,10 +32,7 @@ def test_increase_over_a_restore_adds_nothing_that_was_not_counted(tmp_path: Pat
             sqs.send([EVENT] * 100)
             server.wait_until('sqs_events_total{type="purchase"}', 100)
             exporter.process.send_signal(signal.SIGUSR1)
-            deadline = time.monotonic() + 20
-            while not any(line["msg"] == "backup written" for line in exporter.log):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
+            exporter.wait_until_logged("backup written")
             sqs.send([EVENT] * 50)
             server.wait_until('sqs_events_total{ledger="shop",type="purchase"}', 150)
             exporter.terminate()

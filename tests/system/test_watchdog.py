@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from exporter_process import POLL_SECONDS
 from outages import EVENTS, READY_AGAIN_SECONDS, RECEIVES, Case, all_is_settled, counting, name_of
 
 if TYPE_CHECKING:
@@ -60,9 +61,11 @@ def seconds_of_silence(exporter: ExporterProcess) -> float:
     while exporter.ready()[0]:
         assert exporter.healthy(), "an outage of SQS is no reason to restart"
         assert time.monotonic() < deadline, exporter.ready()
-    last = exporter.scrape().total("sqs_exporter_last_successful_receive_timestamp_seconds")
-    assert exporter.scrape().total("sqs_exporter_ready") == 0
-    return time.time() - last
+        time.sleep(POLL_SECONDS)
+    noticed = time.time()
+    scrape = exporter.scrape()
+    assert scrape.total("sqs_exporter_ready") == 0
+    return noticed - scrape.total("sqs_exporter_last_successful_receive_timestamp_seconds")
 
 
 @pytest.mark.parametrize(
