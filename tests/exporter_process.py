@@ -103,7 +103,7 @@ class ExporterProcess:
     """One exporter on one ledger, a file or the URL of a database; a context manager that kills what still runs.
 
     `environment` is SQS's (`FakeSqs.environment`) and whatever else a test sets; `arguments` are further flags of
-    `run`. `through` is a command that ends in becoming another one: a limit, a namespace. `program` is what is run, an
+    `run`. `through` is a command that runs the program under a limit or in a namespace. `program` is what is run, an
     older or newer one perhaps. The port is free at first and stays the same over restarts.
     """
 

@@ -21,7 +21,7 @@ READY_AGAIN_SECONDS = 60.0
 ENDS_SECONDS = 10.0
 """An exporter with `--shutdown.timeout 1s` has ended by then; the 20 s of a long poll are not waited for."""
 MOST_CALLS = 40
-"""What a loop that spins makes in a fraction of a second, and one that backs off not in half a minute."""
+"""A loop that backs off does not make as many in half a minute; one that spins does in a fraction of a second."""
 RECEIVES, DELETES = "ReceiveMessage", "DeleteMessageBatch"
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-WAIT_SECONDS = 30.0
+WAIT_SECONDS = 60.0
 
 
 def free_port() -> int:

@@ -29,7 +29,7 @@ class Request:
     """By name in lower case."""
     body: bytes
     connection: int
-    """The how manieth connection it came on."""
+    """The number of the connection that it came on; the first is 1."""
 
     @property
     def json(self) -> dict[str, Any]:

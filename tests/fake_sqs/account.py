@@ -74,7 +74,6 @@ class Account:
     """Faults made, by kind."""
     connections: int = 0
     """Open now."""
-    connections_made: int = 0
     waiting_receives: int = 0
     """Long polls that wait for a message now."""
     cpu_seconds: float = 0.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 import calendar
 import re
 import socket
-import ssl
 import struct
 import time
 from email.utils import formatdate
@@ -32,7 +31,6 @@ SIGNED_AT = re.compile(rb"x-amz-date: *(\d{8}t\d{6}z)")
 QUEUE_IN_BODY = re.compile(rb'"Queue(?:Url|Name|NamePrefix)": *"(?:[^"]*/)?([^"/]*)"')
 RECEIVE_BYTES = 1 << 18
 RESET_ON_CLOSE = struct.pack("ii", 1, 0)
-NOT_NOW = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
 
 class Connection:
@@ -41,7 +39,6 @@ class Connection:
     def __init__(self, server: Server, client: socket.socket) -> None:
         self._server = server
         self._client = client
-        self._shaking_hands = isinstance(client, ssl.SSLSocket)
         self._received = b""
         self._unsent = b""
         self._busy = False
@@ -77,20 +74,13 @@ class Connection:
                     return
             if events & READ:
                 self._read()
-        except NOT_NOW:
+        except BlockingIOError:
             return
         except OSError:
             self.close()
 
     def _read(self) -> None:
-        if isinstance(self._client, ssl.SSLSocket) and self._shaking_hands:
-            self._client.do_handshake()
-            self._shaking_hands = False
         data = self._client.recv(RECEIVE_BYTES)
-        if isinstance(self._client, ssl.SSLSocket):
-            # What TLS has decrypted already is not seen by the selector.
-            while data and self._client.pending():
-                data += self._client.recv(RECEIVE_BYTES)
         if not data:
             self.close()
             return
@@ -148,8 +138,6 @@ class Connection:
     def _instead(self, fault: Fault) -> None:
         if fault.kind == "reset":
             self.reset()
-        elif fault.kind == "close":
-            self.close()
         elif fault.kind != "black_hole":
             self._write_in_time(replacement(fault))
 
@@ -219,7 +207,7 @@ class Connection:
             return
         try:
             self._flush()
-        except NOT_NOW:
+        except BlockingIOError:
             self._server.loop.watch_for(self._client, self._ready, READ | WRITE)
         except OSError:
             self.close()

@@ -52,10 +52,10 @@ class Control:
         """Make a queue unknown."""
         self._service.queues.pop(name, None)
 
-    def load(self, queue: str, count: int, age_seconds: float, mix: dict[str, Any]) -> None:
+    def load(self, queue: str, count: int, mix: dict[str, Any]) -> None:
         """Put generated messages into a queue."""
         world = self._service.world
-        numbers = world.messages.generate(Mix(**mix), count, world.clock.now() - age_seconds)
+        numbers = world.messages.generate(Mix(**mix), count, world.clock.now())
         self._service.queues[queue].send(numbers)
 
     def send(  # noqa: PLR0913 - all that a message can have
@@ -65,14 +65,12 @@ class Control:
         bodies: list[str],
         raw: list[str],
         ids: list[str] | None,
-        age_seconds: float,
         message_attributes: dict[str, Any] | None,
         system_attributes: dict[str, str] | None,
-        delay_seconds: float | None,
     ) -> list[str]:
         """Put messages of the test's own into a queue; returns their ids."""
         world = self._service.world
-        messages, sent_seconds = world.messages, world.clock.now() - age_seconds
+        messages, sent_seconds = world.messages, world.clock.now()
         first = len(messages)
         if bodies:
             messages.add_text(bodies, sent_seconds)
@@ -81,7 +79,7 @@ class Control:
         numbers = range(first, len(messages))
         for place, number in enumerate(numbers):
             messages.describe(number, ids[place] if ids else None, message_attributes, system_attributes)
-        self._service.queues[queue].send(numbers, delay_seconds)
+        self._service.queues[queue].send(numbers)
         self._service.serve_waiters()
         return [messages.message_id(number) for number in numbers]
 
@@ -97,16 +95,13 @@ class Control:
         kind: str,
         operations: list[str],
         times: int | None,
-        fraction: float,
         *,
         acted: bool,
         options: dict[str, Any],
         queue: str | None,
     ) -> int:
         """Switch a fault on."""
-        return self._server.faults.switch_on(
-            kind, operations, times, fraction, acted=acted, options=options, queue=queue
-        )
+        return self._server.faults.switch_on(kind, operations, times, acted=acted, options=options, queue=queue)
 
     def clear(self, number: int | None) -> None:
         """Switch one fault off, or all."""
@@ -127,12 +122,10 @@ class Control:
         self._service.world.clock.advance(seconds)
         self._service.serve_waiters()
 
-    def reset_connections(self) -> int:
-        """Reset every open connection; returns how many."""
-        connections = list(self._server.connections)
-        for connection in connections:
+    def reset_connections(self) -> None:
+        """Reset every open connection."""
+        for connection in list(self._server.connections):
             connection.reset()
-        return len(connections)
 
     def queue_account(self, name: str) -> dict[str, Any]:
         """Return the account of one queue, ready for `Account`: what was sent, and what is in it."""
@@ -171,7 +164,6 @@ class Control:
             calls={NAMES.get(name, name): times for name, times in service.calls.items()},
             faults=dict(server.faults.made),
             connections=len(server.connections),
-            connections_made=server.connections_made,
             waiting_receives=len(service.waiters),
             cpu_seconds=time.process_time(),
             **asdict(service.world.counters),

@@ -20,7 +20,7 @@ NOTHING = "{}"
 
 
 def hand_out(queue: Queue, request: ReceiveRequest) -> str:
-    """Hand out what the queue has, and write the answer as wire text. Raises SqsError at the limit in flight."""
+    """Hand out what the queue has, and write the answer as wire text."""
     keys = queue.receive(request.max_number_of_messages, request.visibility_timeout, request.receive_request_attempt_id)
     if not keys:
         return NOTHING

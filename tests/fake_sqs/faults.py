@@ -11,22 +11,18 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fake_sqs.errors import SqsError
 from fake_sqs.operations import Answer
 from fake_sqs.requests import NAMES
 
-if TYPE_CHECKING:
-    import random
-
-INSTEAD = frozenset({"answer", "black_hole", "clock_skew", "close", "error", "reset"})
+INSTEAD = frozenset({"answer", "black_hole", "clock_skew", "error", "reset"})
 ON_ANSWER = frozenset(
     {"delay", "drip", "extra_fields", "half_closed", "missing_field", "truncated", "wrong_md5"},
 )
 IN_DELETE = frozenset({"failed_entries"})
 READY_ANSWERS: dict[str, dict[str, Any]] = {
-    "empty_body": {"body": ""},
     "empty_object": {"body": "{}"},
     "html": {"body": "<html><body>Welcome to the hotel's network</body></html>", "content_type": "text/html"},
     "redirect": {"body": "", "status": 302, "location": "http://127.0.0.1:9/elsewhere"},
@@ -51,7 +47,6 @@ class Fault:
     kind: str
     operations: frozenset[str]
     left: int | None
-    fraction: float
     acted: bool
     options: dict[str, Any]
     queue: str | None = None
@@ -72,7 +67,6 @@ class Fault:
 class Faults:
     """The faults that are switched on now."""
 
-    random: random.Random
     made: Counter[str] = field(default_factory=Counter)
     _faults: list[Fault] = field(default_factory=list)
     _numbers: count[int] = field(default_factory=lambda: count(1))
@@ -85,7 +79,6 @@ class Faults:
         kind: str,
         operations: list[str],
         times: int | None,
-        fraction: float,
         *,
         acted: bool,
         options: dict[str, Any],
@@ -103,7 +96,7 @@ class Faults:
             if operation not in NAMES.values():
                 raise ValueError(f"{operation!r} is no operation: there are {', '.join(NAMES.values())}")
         wanted = frozenset(operation.lower() for operation in operations)
-        fault = Fault(next(self._numbers), name, wanted, times, fraction, acted, {"called": kind, **options}, queue)
+        fault = Fault(next(self._numbers), name, wanted, times, acted, {"called": kind, **options}, queue)
         self._faults.append(fault)
         return fault.number
 
@@ -127,7 +120,7 @@ class Faults:
     def _befalls(self, fault: Fault, operation: str, queue: str) -> bool:
         if (fault.operations and operation not in fault.operations) or fault.queue not in {None, queue}:
             return False
-        if fault.left == 0 or (fault.fraction < 1 and self.random.random() >= fault.fraction):
+        if fault.left == 0:
             return False
         if fault.left is not None:
             fault.left -= 1

@@ -25,7 +25,6 @@ class FifoQueue(Queue):
 
     def __init__(self, world: World, name: str, arn: str) -> None:
         super().__init__(world, name, arn)
-        self.content_based_deduplication = False
         self._ordered: list[int] = []
         self._group_of: dict[int, str] = {}
         self._seen: dict[str, tuple[int, float]] = {}
@@ -37,13 +36,9 @@ class FifoQueue(Queue):
         blocked = self._blocked()
         return sum(self._group(number) not in blocked for number in self._ordered)
 
-    def put(self, numbers: range, delay_seconds: float | None = None) -> None:
-        """Make messages available, at once or later."""
-        delay = self.delay_seconds if delay_seconds is None else delay_seconds
-        if delay:
-            self._put_later(numbers, delay)
-        else:
-            self._put_in_order(numbers)
+    def put(self, numbers: range) -> None:
+        """Make messages available, each at its place."""
+        self._put_in_order(numbers)
 
     def group(self, number: int, name: str) -> None:
         """Say which group a message belongs to."""

@@ -124,10 +124,6 @@ class Service:
                 queue.visibility_timeout_seconds = float(value)
             elif key == "MessageRetentionPeriod":
                 queue.retention_seconds = float(value)
-            elif key == "DelaySeconds":
-                queue.delay_seconds = float(value)
-            elif key == "ContentBasedDeduplication" and isinstance(queue, FifoQueue):
-                queue.content_based_deduplication = value == "true"
             elif key == "KmsMasterKeyId":
                 queue.kms_key_id = value
             elif key == "RedrivePolicy" and not value:
@@ -150,12 +146,7 @@ class Service:
             if waiter.hidden_until > now and not over:
                 continue
             if over or self._has_something(waiter.queue):
-                try:
-                    text = hand_out(waiter.queue, waiter.request)
-                except SqsError as error:
-                    self.waiters.remove(waiter)
-                    waiter.answer(Answer(error.body, error.status, error.headers))
-                    continue
+                text = hand_out(waiter.queue, waiter.request)
                 if over or text != NOTHING:
                     self.waiters.remove(waiter)
                     waiter.answer(Answer(text))
@@ -281,7 +272,6 @@ class Service:
             "CreatedTimestamp": str(queue.created_seconds),
             "VisibilityTimeout": f"{queue.visibility_timeout_seconds:.0f}",
             "MessageRetentionPeriod": f"{queue.retention_seconds:.0f}",
-            "DelaySeconds": f"{queue.delay_seconds:.0f}",
             "ApproximateNumberOfMessages": str(queue.available),
             "ApproximateNumberOfMessagesNotVisible": str(queue.in_flight),
             "ApproximateNumberOfMessagesDelayed": str(queue.delayed),
@@ -334,23 +324,17 @@ class Service:
             message_attributes=entry.get("MessageAttributes"),
             system_attributes={name: value["StringValue"] for name, value in system.items()},
         )
-        queue.send(numbers, entry.get("DelaySeconds"))
+        queue.send(numbers)
         return self._sent(numbers[0], entry)
 
     def _first_of(self, queue: FifoQueue, entry: dict[str, Any]) -> int:
         """Return the number of the message of which this one is a duplicate, or the number that it is to have."""
         number = len(self.world.messages)
-        deduplication_id = entry.get("MessageDeduplicationId")
-        if deduplication_id is None and queue.content_based_deduplication:
-            deduplication_id = entry["MessageBody"]
-        for name, value in (
-            ("MessageGroupId", entry.get("MessageGroupId")),
-            ("MessageDeduplicationId", deduplication_id),
-        ):
-            if value is None:
+        for name in ("MessageGroupId", "MessageDeduplicationId"):
+            if entry.get(name) is None:
                 raise SqsError("MissingParameter", f"The request must contain the parameter {name}.")
         queue.group(number, entry["MessageGroupId"])
-        return queue.first_of(str(deduplication_id), number)
+        return queue.first_of(entry["MessageDeduplicationId"], number)
 
     def _sent(self, number: int, entry: dict[str, Any]) -> dict[str, Any]:
         messages = self.world.messages

@@ -33,34 +33,28 @@ class FakeSqs:
     """A running server with one queue; a context manager that ends it.
 
     `attributes` are the queue's, in SQS's words (`VisibilityTimeout`, `RedrivePolicy`, ...); `create=False` starts
-    without the queue. `tls` names a certificate and its key (PEM), valid for 127.0.0.1. Everything else is
-    `behave`'s: `FakeSqs(duplicate_in_batch=0.2, latency_seconds=0.02)`.
+    without the queue. Everything else is `behave`'s: `FakeSqs(duplicate_in_batch=0.2, latency_seconds=0.02)`.
     """
 
-    def __init__(  # noqa: PLR0913 - each with a default, and named at the call
+    def __init__(
         self,
         *,
         queue_name: str = "events",
         attributes: dict[str, str] | None = None,
         create: bool = True,
         seed: int = 0,
-        port: int = 0,
-        tls: tuple[Path, Path] | None = None,
         **behaviour: float | bool,
     ) -> None:
         self.queue_name = queue_name
-        self._tls = tls
         self._lock = threading.Lock()
-        command = [sys.executable, "-m", "fake_sqs", "--control", "--queue", queue_name]
-        command += ["--port", str(port), "--seed", str(seed), *(["--tls", *map(str, tls)] if tls else [])]
         self._process = subprocess.Popen(
-            command,
+            [sys.executable, "-m", "fake_sqs", queue_name, str(seed)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parent.parent)},
         )
         self.port: int = json.loads(self._read_line())["port"]
-        self.endpoint_url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self.endpoint_url = f"http://127.0.0.1:{self.port}"
         """What AWS_ENDPOINT_URL_SQS is to be."""
         self.queue_url = f"{self.endpoint_url}/123456789012/{queue_name}"
         if not create:
@@ -82,7 +76,7 @@ class FakeSqs:
     @property
     def environment(self) -> dict[str, str]:
         """AWS's own variables, for a process that is to use this server and no setting of the machine."""
-        variables = {
+        return {
             "AWS_ACCESS_KEY_ID": "AKIDEXAMPLE",
             "AWS_SECRET_ACCESS_KEY": "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY",
             "AWS_REGION": REGION,
@@ -95,23 +89,19 @@ class FakeSqs:
             "no_proxy": "127.0.0.1",
             **leftovers.mark(),
         }
-        if self._tls:
-            variables["AWS_CA_BUNDLE"] = str(self._tls[0])
-        return variables
 
-    def load(  # noqa: PLR0913 - the words of a mix
+    def load(
         self,
         count: int,
         *,
         seed: int = 0,
         invalid_fraction: float = 0.0,
         types: int = 0,
-        age_seconds: float = 0.0,
         queue_name: str | None = None,
     ) -> None:
         """Generate so many messages in the queue: a shop's mix, or `types` types one after the other."""
         mix = {"seed": seed, "invalid_fraction": invalid_fraction, "types": types}
-        self._do("load", queue=queue_name or self.queue_name, count=count, age_seconds=age_seconds, mix=mix)
+        self._do("load", queue=queue_name or self.queue_name, count=count, mix=mix)
 
     def send(  # noqa: PLR0913 - all that a message can have
         self,
@@ -119,10 +109,8 @@ class FakeSqs:
         *,
         raw: Sequence[bytes] = (),
         ids: Sequence[str] | None = None,
-        age_seconds: float = 0.0,
         message_attributes: dict[str, Any] | None = None,
         system_attributes: dict[str, str] | None = None,
-        delay_seconds: float | None = None,
         queue_name: str | None = None,
     ) -> list[str]:
         """Put messages into the queue and return their ids.
@@ -136,10 +124,8 @@ class FakeSqs:
             bodies=list(bodies),
             raw=[literal.decode("latin-1") for literal in raw],
             ids=None if ids is None else list(ids),
-            age_seconds=age_seconds,
             message_attributes=message_attributes,
             system_attributes=system_attributes,
-            delay_seconds=delay_seconds,
         )
         return ids_sent
 
@@ -147,13 +133,12 @@ class FakeSqs:
         """Hand so many messages to another consumer, who never deletes them."""
         self._do("hand_out", queue=queue_name or self.queue_name, count=count)
 
-    def fault(  # noqa: PLR0913 - all that a fault can have
+    def fault(
         self,
         kind: str,
         operation: str | Iterable[str] | None = None,
         *,
         times: int | None = None,
-        fraction: float = 1.0,
         acted: bool = False,
         queue_name: str | None = None,
         **options: float | str | bool,
@@ -165,9 +150,8 @@ class FakeSqs:
         On receives, faults of the answer wait for one that brings messages. The kinds, with their options:
 
         - `error` (code, status, message), `clock_skew` (seconds, code);
-        - `answer` (body, status, content_type, location) and, short for it, `html`, `empty_object`, `empty_body`,
-          `redirect`;
-        - `reset`, `close`, `black_hole`: RST, FIN, or silence in place of an answer;
+        - `answer` (body, status, content_type, location) and, short for it, `html`, `empty_object`, `redirect`;
+        - `reset`, `black_hole`: RST or silence in place of an answer;
         - `truncated`, `half_closed`, `drip` (bytes_per_second), `delay` (seconds): to the answer;
         - `wrong_md5`, `missing_field` (field), `extra_fields`, each with `only_first`: to the messages of a receive;
         - `failed_entries` (entries): the first of a batch delete.
@@ -178,7 +162,6 @@ class FakeSqs:
             kind=kind,
             operations=operations,
             times=times,
-            fraction=fraction,
             acted=acted,
             options=options,
             queue=queue_name,
@@ -205,10 +188,9 @@ class FakeSqs:
         """End the partition; connections that met silence are reset."""
         self._do("heal")
 
-    def reset_connections(self) -> int:
-        """Reset every open connection once; returns how many there were."""
-        number: int = self._do("reset_connections")
-        return number
+    def reset_connections(self) -> None:
+        """Reset every open connection once."""
+        self._do("reset_connections")
 
     def create_queue(
         self, name: str | None = None, attributes: dict[str, str] | None = None, arn: str | None = None
@@ -216,6 +198,11 @@ class FakeSqs:
         """Create a queue or change its attributes; an `arn` makes a new queue in its place. Returns its URL."""
         url: str = self._do("create_queue", name=name or self.queue_name, attributes=attributes or {}, arn=arn)
         return url
+
+    def gives_up_to(self, dead_letter_queue: str, times: int = 5) -> dict[str, str]:
+        """Return the attributes of a queue that gives messages up to another one after so many receives."""
+        arn = f"{self.queue_arn.rpartition(':')[0]}:{dead_letter_queue}"
+        return {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": times})}
 
     def delete_queue(self, name: str | None = None) -> None:
         """Make a queue unknown."""

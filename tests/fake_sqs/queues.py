@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 HANDLE_PREFIX = "AQEB" + "wJnKyrHigUMZj6rYigCgxlaS3SLy0a" * 5
 """Real receipt handles are this long; ours end with their key in 16 hexadecimal digits."""
-KEY_DIGITS = 16
 TIMES_BITS = 32
 """A delivery's key is the message's number and, in the low bits, how often it had been handed out by then."""
 FOUR_DAYS_SECONDS = 345_600
@@ -56,12 +55,8 @@ class Behaviour:
     """Receives that see only some of the messages; without a wait, perhaps none."""
     in_flight_limit: int = 120_000
     """https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
-    silent_at_limit: bool = False
-    """Whether a receive at that limit is answered with nothing, as long polls and FIFO queues are, not refused."""
     page_size: int = 1_000
     """How many queues a page of ListQueues or ListDeadLetterSourceQueues holds at most."""
-    stale_handles_delete: bool = False
-    """Whether a handle still deletes after its visibility timeout, as long as no newer one was given out."""
     dead_polls_receive: bool = False
     """Whether a long poll whose client went away is still given messages, which are then in flight for nobody."""
 
@@ -107,7 +102,6 @@ class Queue:
         self.arn = arn
         self.visibility_timeout_seconds = 30.0
         self.retention_seconds = float(FOUR_DAYS_SECONDS)
-        self.delay_seconds = 0.0
         self.redrive: Redrive | None = None
         self.kms_key_id = ""
         self.created_seconds = int(world.clock.now())
@@ -143,29 +137,26 @@ class Queue:
         """Messages that become available later."""
         return len(self._delayed)
 
-    def put(self, numbers: range, delay_seconds: float | None = None) -> None:
-        """Make messages available, at once or later."""
-        delay = self.delay_seconds if delay_seconds is None else delay_seconds
-        if delay:
-            self._put_later(numbers, delay)
-        else:
-            self._fresh.append(numbers)
+    def put(self, numbers: range) -> None:
+        """Make messages available."""
+        self._fresh.append(numbers)
 
-    def send(self, numbers: range, delay_seconds: float | None = None) -> None:
+    def send(self, numbers: range) -> None:
         """Take in messages that are new."""
         self.sent.append(numbers)
-        self.put(numbers, delay_seconds)
+        self.put(numbers)
 
     def receive(
         self, limit: int, visibility_timeout_seconds: float | None, _attempt: str | None = None
     ) -> Sequence[int]:
-        """Hand out up to `limit` messages; returns the key of each delivery. Raises SqsError at the limit in flight."""
+        """Hand out up to `limit` messages; returns the key of each delivery.
+
+        At the limit in flight there is none, as for long polls and FIFO queues: SQS refuses short polls alone.
+        """
         self.tidy()
         world = self._world
         if len(self._in_flight) >= world.behaviour.in_flight_limit:
-            if world.behaviour.silent_at_limit:
-                return ()
-            raise SqsError("OverLimit", "Too many messages are in flight.")
+            return ()
         numbers: Sequence[int] = self._take(limit)
         if not numbers:
             return ()
@@ -197,11 +188,10 @@ class Queue:
         key = self._key(handle)
         number = key >> TIMES_BITS
         world = self._world
-        if key in self._in_flight:
-            self._in_flight.remove(key)
-        elif not self._found_though_stale(key):
+        if key not in self._in_flight:
             world.counters.stale_deletes += 1
             return
+        self._in_flight.remove(key)
         if not world.messages.deleted_seconds[number]:
             world.messages.deleted_seconds[number] = self._tidied_at
             world.counters.deleted += 1
@@ -262,7 +252,7 @@ class Queue:
                 kept.append(number)
             else:
                 self._world.counters.dead_lettered += 1
-                self.redrive.queue.put(range(number, number + 1), delay_seconds=0)
+                self.redrive.queue.put(range(number, number + 1))
         return kept
 
     def _with_duplicates(self, numbers: Sequence[int], limit: int) -> Sequence[int]:
@@ -297,14 +287,3 @@ class Queue:
         if not handle.startswith(HANDLE_PREFIX) or not 0 <= key >> TIMES_BITS < len(self._world.messages):
             raise SqsError("ReceiptHandleIsInvalid", "The input receipt handle is not a valid receipt handle.")
         return key
-
-    def _found_though_stale(self, key: int) -> bool:
-        number, times = key >> TIMES_BITS, key & (1 << TIMES_BITS) - 1
-        if (
-            not self._world.behaviour.stale_handles_delete
-            or times != self._world.messages.times_handed_out[number]
-            or number not in self._returned
-        ):
-            return False
-        self._returned.remove(number)
-        return True

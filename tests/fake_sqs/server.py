@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING
 from fake_sqs.connection import Connection
 
 if TYPE_CHECKING:
-    import ssl
-
     from fake_sqs.faults import Faults
     from fake_sqs.loop import Loop
     from fake_sqs.operations import Answer, Service
@@ -23,22 +21,18 @@ TICK_SECONDS = 0.02
 
 
 class Server:
-    """Listens on 127.0.0.1. `port` 0 takes a free one."""
+    """Listens on a port of 127.0.0.1 that was free."""
 
-    def __init__(
-        self, loop: Loop, service: Service, faults: Faults, port: int = 0, tls: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, loop: Loop, service: Service, faults: Faults) -> None:
         self.loop = loop
         self.service = service
         self.faults = faults
-        self.port = port
+        self.port = 0
         self.latency_seconds = 0.0
         """Added to every answer."""
         self.silent = False
         """Whether requests are read and never answered."""
         self.connections: set[Connection] = set()
-        self.connections_made = 0
-        self._tls = tls
         self._listener: socket.socket | None = None
         self._requests = count(1)
         self._date = ""
@@ -81,9 +75,6 @@ class Server:
             return
         client.settimeout(0)
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if self._tls:
-            client = self._tls.wrap_socket(client, server_side=True, do_handshake_on_connect=False)
-        self.connections_made += 1
         self.connections.add(Connection(self, client))
 
     def _tick(self) -> None:

@@ -33,11 +33,8 @@ CUTS = (
     Fault(DELETES, "black_hole", "timeout", {"acted": True}),
     Fault(RECEIVES, "reset", "connection"),
     Fault(RECEIVES, "reset", "connection", {"acted": True}),
-    Fault(RECEIVES, "close", "connection"),
-    Fault(RECEIVES, "close", "connection", {"acted": True}),
     Fault(DELETES, "reset", "connection"),
     Fault(DELETES, "reset", "connection", {"acted": True}),
-    Fault(DELETES, "close", "connection"),
 )
 
 
@@ -54,7 +51,8 @@ def a_partition_that_says_nothing_is_survived(ledger: Path) -> None:
 def partitioned(ledger: Path, reason: str, *, silent: bool) -> None:
     """Cut the network in the middle of a backlog, and join it again: few calls fail, with their reason."""
     with counting(ledger) as (sqs, exporter):
-        sqs.behave(latency_seconds=0.05)
+        # Some hundred messages a second: there is a backlog left when the network is cut, on a busy machine too.
+        sqs.behave(latency_seconds=0.2)
         sqs.load(5_000, seed=16)
         exporter.wait_for(lambda scrape: scrape.counted > 500)
         sqs.partition(silent=silent)

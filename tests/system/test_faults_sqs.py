@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 REFUSALS = (
     Fault(RECEIVES, "error", "throttled", {"code": "RequestThrottled"}),
     Fault(RECEIVES, "error", "over_limit", {"code": "OverLimit"}),
-    Fault(RECEIVES, "error", "kms", {"code": "KmsThrottled"}),
     Fault(RECEIVES, "error", "kms", {"code": "KmsAccessDenied"}),
     Fault(RECEIVES, "error", "credentials", {"code": "ExpiredTokenException"}),
     Fault(RECEIVES, "error", "clock_skew", {"code": "RequestTimeTooSkewed"}),

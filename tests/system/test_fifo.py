@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -27,10 +26,8 @@ def test_a_message_left_to_redrive_does_not_block_its_group(tmp_path: Path) -> N
     """
     with FakeSqs(queue_name="events.fifo") as sqs:
         sqs.create_queue("dead.fifo")
-        dead = f"{sqs.queue_arn.rpartition(':')[0]}:dead.fifo"
-        policy = json.dumps({"deadLetterTargetArn": dead, "maxReceiveCount": MAX_RECEIVE_COUNT})
-        attributes = {"VisibilityTimeout": str(VISIBILITY_SECONDS), "RedrivePolicy": policy}
-        sqs.create_queue(attributes=attributes)
+        gives_up = sqs.gives_up_to("dead.fifo", MAX_RECEIVE_COUNT)
+        sqs.create_queue(attributes={"VisibilityTimeout": str(VISIBILITY_SECONDS), **gives_up})
         session = boto3.Session(
             sqs.environment["AWS_ACCESS_KEY_ID"], sqs.environment["AWS_SECRET_ACCESS_KEY"], region_name=REGION
         )

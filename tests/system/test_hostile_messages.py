@@ -92,7 +92,7 @@ def after_the_corpus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple
 def test_the_corpus_and_its_neighbours_are_counted_exactly(
     after_the_corpus: tuple[ExporterProcess, Expected],
 ) -> None:
-    """252 bodies, up to 1 MiB and 100,000 levels, and a good one beside each: counts, sums and reasons are right."""
+    """All bodies, up to 1 MiB and 100,000 levels, with a good one beside each: counts, sums and reasons are right."""
     exporter, expected = after_the_corpus
     expected.is_shown_by(exporter.scrape())
     assert peak_mib(exporter.pid) <= PEAK_MIB

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from calling import Clock
 from housekeepers import PATIENCE_SECONDS, housekeeping, wait_until
 from moto.server import ThreadedMotoServer
 from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
@@ -24,16 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 ACCOUNT = "123456789012"
-
-
-class Clock:
-    """A clock that the test moves."""
-
-    now = 1000.0
-
-    def __call__(self) -> float:
-        """Tell the time."""
-        return self.now
 
 
 @pytest.fixture(autouse=True)
@@ -247,10 +238,10 @@ def test_a_depth_that_is_not_renewed_goes_away(stub: StubSqs) -> None:
         run.events.next("found")
         wait_until(lambda: run.state.depth)
         stub.answers["GetQueueAttributes"] = lambda _: refusal("InternalError", 500)
-        clock.now += 90
+        clock.seconds += 90
         run.keeper.wake("other")
         assert run.state.depth is not None
-        clock.now += 1
+        clock.seconds += 1
         run.keeper.wake("other")
         wait_until(lambda: run.state.depth is None)
 
@@ -260,7 +251,7 @@ def test_waking_it_means_a_look_at_once_but_not_a_flood(stub: StubSqs) -> None:
     clock = Clock()
     with housekeeping(stub.url, interval_seconds=3600, monotonic=clock) as run:
         run.events.next("found")
-        clock.now += 2
+        clock.seconds += 2
         run.keeper.wake("events")
         stub.wait_for("GetQueueAttributes", 2)
         for _ in range(100):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from typing import TYPE_CHECKING
 
@@ -28,12 +27,6 @@ def sqs(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSqs]:
             monkeypatch.setenv(name, value)
         monkeypatch.delenv("AWS_PROFILE", raising=False)
         yield server
-
-
-def gives_up_to(sqs: FakeSqs, dead_letter_queue: str) -> dict[str, str]:
-    """Return the attributes of a queue with this dead-letter queue."""
-    arn = f"{sqs.queue_arn.rpartition(':')[0]}:{dead_letter_queue}"
-    return {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})}
 
 
 def test_a_slow_and_a_denied_queue_hold_up_no_other(sqs: FakeSqs) -> None:
@@ -66,7 +59,7 @@ def test_a_slow_and_a_denied_queue_hold_up_no_other(sqs: FakeSqs) -> None:
 
 def test_every_request_is_counted_by_queue_and_operation(sqs: FakeSqs) -> None:
     """What was counted is what SQS says it was asked; a URL that is known is not asked for again."""
-    sqs.create_queue("one", gives_up_to(sqs, "dead"))
+    sqs.create_queue("one", sqs.gives_up_to("dead"))
     sqs.create_queue("shop-a")
     counted: dict[tuple[str, str], int] = {}
     with housekeeping(sqs.endpoint_url, "one", "shop-*") as run:
@@ -100,7 +93,7 @@ def test_a_prefix_takes_what_begins_so_and_what_appears_later(sqs: FakeSqs) -> N
 def test_a_prefix_never_takes_a_dead_letter_queue(sqs: FakeSqs) -> None:
     """It is said once, with its source; named in full it is taken."""
     for number in range(3):
-        sqs.create_queue(f"shop-{number}", gives_up_to(sqs, "shop-dead"))
+        sqs.create_queue(f"shop-{number}", sqs.gives_up_to("shop-dead"))
     sqs.behave(page_size=1)
     with housekeeping(sqs.endpoint_url, "shop-*") as run:
         wait_until(
@@ -124,7 +117,7 @@ def test_a_queue_that_becomes_a_dead_letter_queue_is_left(sqs: FakeSqs) -> None:
     sqs.create_queue("shop-b")
     with housekeeping(sqs.endpoint_url, "shop-*") as run:
         wait_until(lambda: len(run.keeper.queues) == 2 and all(it.target for it in run.keeper.queues.values()))
-        sqs.create_queue("shop-a", gives_up_to(sqs, "shop-b"))
+        sqs.create_queue("shop-a", sqs.gives_up_to("shop-b"))
         wait_until(lambda: run.keeper.queues["shop-b"].gone)
         assert "shop-b" in run.keeper.left_out
         assert not run.keeper.queues["shop-a"].gone
@@ -223,12 +216,3 @@ def test_a_prefix_leaves_out_a_queue_whose_name_another_has(sqs: FakeSqs) -> Non
         assert run.state.named
         assert run.state.target is not None
         assert run.state.target.queue_url == url
-
-
-def test_one_name_in_two_regions_is_refused(sqs: FakeSqs) -> None:
-    """Series and ledger know queues by name: the sentence shows both."""
-    url = "https://sqs.eu-west-1.amazonaws.com/123456789012/events"
-    for other in ("events", "https://sqs.eu-west-2.amazonaws.com/123456789012/events"):
-        with pytest.raises(WrongSettingError, match="twice") as raised:
-            Housekeeping(connect(endpoint_url=sqs.endpoint_url), [url, other])
-        assert "eu-west-1" in str(raised.value)

@@ -8,29 +8,26 @@ nothing. The queries use none of them on purpose; `last_over_time` differs only 
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 import yaml
 from dashboard_queries import DASHBOARD, QUERIES, ROOT, Query
+from exporter_process import ExporterProcess
 from fake_sqs import Account, FakeSqs, TypeTotals
+from outages import SHORT_WAIT
 from programs import path_of
 from prometheus_server import Prometheus, free_port, prometheus
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 KNOWN_TYPES = ("added-to-basket", "pageview", "purchase", "refund")
-WAIT_SECONDS = 30.0
 RULES: list[dict[str, Any]] = [
     rule for group in yaml.safe_load((ROOT / "prometheus-rules.yml").read_text())["groups"] for rule in group["rules"]
 ]
@@ -47,26 +44,12 @@ EMPTY_WHEN_ALL_IS_WELL: dict[tuple[str, str], str] = {
 @contextmanager
 def exporter(folder: Path, sqs: FakeSqs, port: int) -> Iterator[None]:
     """Run the exporter with the ledger of the folder; leaving it is a SIGTERM, and the end must be in order."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "EXPORTER_"))}
-    environment |= sqs.environment | {
-        "SQS_QUEUE_NAME": sqs.queue_name,
-        "EXPORTER_EVENTS__TYPES": ",".join(KNOWN_TYPES),
-        "EXPORTER_EVENTS__MAX_TYPES": "0",
-        "EXPORTER_LEDGER__PATH": str(folder / "ledger.db"),
-        "EXPORTER_SHUTDOWN__TIMEOUT": "1s",
-        "EXPORTER_SQS__WAIT_SECONDS": "1",
-        "EXPORTER_WEB__LISTEN_ADDRESS": f"127.0.0.1:{port}",
-    }
-    with (folder / "exporter.log").open("ab") as log:
-        process = subprocess.Popen(
-            [Path(sys.executable).parent / "sqs-event-exporter", "run"], env=environment, stdout=log, stderr=log
-        )
-    try:
+    flags = ("--events.types", ",".join(KNOWN_TYPES), "--events.max-types", "0", "--shutdown.timeout", "1s")
+    with ExporterProcess(sqs.environment, folder / "ledger.db", *flags, *SHORT_WAIT, start=False) as running:
+        running.port = port
+        running.start()
         yield
-    finally:
-        process.send_signal(signal.SIGTERM)
-        code = process.wait(WAIT_SECONDS)
-    assert code == 0, (folder / "exporter.log").read_text()
+        assert running.terminate() == 0, running.last_lines
 
 
 def by_shown_type(account: Account) -> dict[str, TypeTotals]:
@@ -117,14 +100,11 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Story]:
     with ExitStack() as stack:
         sqs = stack.enter_context(FakeSqs(duplicate_in_batch=0.05))
         sqs.create_queue("dead-letters")
-        arn = sqs.queue_arn.replace(sqs.queue_name, "dead-letters")
-        sqs.create_queue(
-            attributes={"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": "10"})}
-        )
+        sqs.create_queue(attributes=sqs.gives_up_to("dead-letters"))
         server = stack.enter_context(prometheus(folder, [port]))
 
         def seen_by_prometheus() -> tuple[Account, float]:
-            account = sqs.wait_until(lambda now: now.handed_out == now.sent, WAIT_SECONDS)
+            account = sqs.wait_until(lambda now: now.handed_out == now.sent)
             accounted = "sum(sqs_events_total) + sum(sqs_exporter_messages_rejected_total)"
             server.wait_until(accounted, account.counted + account.rejected)
             return account, time.time()

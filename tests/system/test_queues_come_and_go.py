@@ -5,7 +5,6 @@ Most of each test is waiting for SQS to be asked again, once a minute: they run 
 
 from __future__ import annotations
 
-import json
 import resource
 import time
 from typing import TYPE_CHECKING
@@ -35,12 +34,6 @@ DESCRIPTORS = 192
 MANY_QUEUES = 40
 MANY_QUEUES_DESCRIPTORS = 288
 """What a receive and deletes for each of them need, as much for the web server's clients, and the program's own."""
-
-
-def gives_up_to(sqs: FakeSqs, dead_letter_queue: str) -> dict[str, str]:
-    """Return the attributes of a queue with this dead-letter queue."""
-    arn = f"{sqs.queue_arn.rpartition(':')[0]}:{dead_letter_queue}"
-    return {"RedrivePolicy": json.dumps({"deadLetterTargetArn": arn, "maxReceiveCount": 5})}
 
 
 def counts(exporter: ExporterProcess) -> dict[str, float]:
@@ -106,8 +99,8 @@ def a_prefix_takes_no_dead_letter_queue(ledger: Path) -> None:
         others = [f"shop-{number}" for number in range(5)]
         for name in ("shop-orders-dlq", "shop-outside-dlq", "shop-unknown", *others):
             sqs.create_queue(name)
-        sqs.create_queue("shop-orders", gives_up_to(sqs, "shop-orders-dlq"))
-        sqs.create_queue("legacy", gives_up_to(sqs, "shop-outside-dlq"))
+        sqs.create_queue("shop-orders", sqs.gives_up_to("shop-orders-dlq"))
+        sqs.create_queue("legacy", sqs.gives_up_to("shop-outside-dlq"))
         sqs.fault("error", "ListDeadLetterSourceQueues", queue_name="shop-unknown", code="AccessDeniedException")
         taken = ["shop-orders", *others]
         for name in (*taken, "shop-orders-dlq", "shop-outside-dlq", "shop-unknown", "legacy"):
@@ -198,7 +191,7 @@ def until_empty_ends_with_1_when_nothing_works(ledger: Path) -> None:
 
 def the_quota_of_messages_in_flight_is_told(ledger: Path) -> None:
     """Say so, as a long poll gets no error there but empty answers, and go on when there are messages again."""
-    with FakeSqs(attributes={"VisibilityTimeout": "3600"}, silent_at_limit=True) as sqs:
+    with FakeSqs(attributes={"VisibilityTimeout": "3600"}) as sqs:
         sqs.load(QUOTA_IN_FLIGHT + 50, seed=6)
         sqs.hand_out(QUOTA_IN_FLIGHT)
         with ExporterProcess(sqs.environment, ledger, *SHORT_WAIT) as exporter:

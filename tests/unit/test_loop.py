@@ -96,7 +96,7 @@ def test_a_message_whose_delete_failed_is_deleted_again() -> None:
 
 
 def test_deletes_gather_to_ten_for_the_batch_window() -> None:
-    """SQS bills each call; three deletes wait for others, ten go at once."""
+    """SQS bills each call: three deletes wait for others."""
     house = House(batch_window_seconds=1.0).with_queue()
     house.sqs.answer_receive("orders", "a", "b", "c")
     house.run()

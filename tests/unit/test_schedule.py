@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 import pytest
+from calling import Clock
 
 from exporter.sqs.schedule import SPACING_SECONDS, Schedule
 
@@ -14,17 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 PATIENCE_SECONDS = 60.0
-
-
-class Clock:
-    """Monotonic seconds that a test sets."""
-
-    def __init__(self) -> None:
-        self.seconds = 1_000.0
-
-    def __call__(self) -> float:
-        """Return the seconds now."""
-        return self.seconds
 
 
 @pytest.fixture
