@@ -204,7 +204,7 @@ def test_ten_messages_of_1_mib_for_every_receive_in_flight_take_bounded_memory_a
 
 
 def test_a_flood_of_rejected_messages_does_not_flood_the_log(tmp_path: Path) -> None:
-    """100,000 messages that are no event, for four reasons: a handful of lines each, and exact counts."""
+    """100,000 messages that are no event, for five reasons: a handful of lines each, and exact counts."""
     with FakeSqs() as sqs:
         sqs.load(FLOOD, seed=5, invalid_fraction=1.0)
         with ExporterProcess(

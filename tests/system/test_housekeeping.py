@@ -240,6 +240,7 @@ def test_a_depth_that_is_not_renewed_goes_away(stub: StubSqs) -> None:
         stub.answers["GetQueueAttributes"] = lambda _: refusal("InternalError", 500)
         clock.seconds += 90
         run.keeper.wake("other")
+        stub.wait_for("GetQueueAttributes", 2)
         assert run.state.depth is not None
         clock.seconds += 1
         run.keeper.wake("other")
