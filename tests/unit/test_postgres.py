@@ -10,18 +10,24 @@ import pytest
 
 from exporter.errors import LedgerError, WrongSettingError
 from exporter.events.event import Event
-from exporter.ledger import Delivery, QueueBatch, QueueIdentity
+from exporter.ledger import OTHER, Delivery, QueueBatch, QueueIdentity
 from exporter.ledger.postgres.admission import QueueSeries
 from exporter.ledger.postgres.batches import MAX_IDS, Chunk, chunks
+from exporter.ledger.postgres.commits import Commit, run
 from exporter.ledger.postgres.connection import PostgresError, Statement
 from exporter.ledger.postgres.encoding import number_list, numbers, texts, uuids
 from exporter.ledger.postgres.flow import Pause, query, retried, transaction
 from exporter.ledger.postgres.problems import ledger_error
 from exporter.ledger.postgres.pruning import Limits
 from exporter.ledger.postgres.queue import Known, Queue
+from exporter.ledger.postgres.replica import Replica, ReplicaRow
 from exporter.ledger.postgres.speaker import LEASE_SECONDS, Lease
 from exporter.ledger.postgres.target import Target
-from exporter.ledger.series import Caps
+from exporter.ledger.series import OTHER_LABELS, Caps
+
+if TYPE_CHECKING:
+    from exporter.ledger.postgres.connection import Rows
+    from exporter.ledger.postgres.flow import Flow
 
 CAPS = Caps(types=200, series=1_000, shown=frozenset(), label_names=())
 
@@ -218,6 +224,19 @@ def test_a_transaction_that_fails_is_rolled_back() -> None:
         with contextlib.suppress(PostgresError):
             rest.append(flow.throw(PostgresError(sqlstate, "failed")).sql)  # type: ignore[union-attr]
             flow.send([])
+def test_a_batch_may_have_more_types_than_are_kept_in_memory() -> None:
+    """Where each of them is counted is known until the batch is written, however many strangers send."""
+    caps = Caps(types=0, series=0, shown=frozenset(), label_names=())
+    replica = Replica("", caps, 3_600, Lease(Clock()))
+    replica._row = ReplicaRow(1)  # noqa: SLF001 - as if it had registered
+    replica.queues["orders"] = Queue(QueueIdentity("orders", "arn:orders"), id=1)
+    replica.queues["orders"].series = QueueSeries(caps, [(b"9", OTHER.encode(), OTHER_LABELS.encode())])
+    for first in (0, 6_000):
+        deliveries = [Delivery(os.urandom(16), Event((f"type {first + n}",), 5, 1.0, None)) for n in range(6_000)]
+        flow = run(replica, Commit({"orders": QueueBatch(deliveries)}, 0.0))
+        assert isinstance(next(flow), Statement)
+
+
             pytest.fail("the error has to come out")
         assert rest == more
 

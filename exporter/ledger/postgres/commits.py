@@ -72,6 +72,7 @@ def run(replica: Replica, commit: Commit) -> Flow[None]:
 
 
 def _admit(replica: Replica, queue: Queue, of_queue: QueueBatch) -> Flow[None]:
+    queue.limit_places()
     keys = {delivery.outcome.series for delivery in of_queue.deliveries if not isinstance(delivery.outcome, str)}
     wanted = queue.unplaced(keys)
     if wanted and queue.id is not None:

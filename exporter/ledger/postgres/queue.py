@@ -73,6 +73,11 @@ class Queue:
         self.places = {}
         self.receiving_seconds = self.saved_seconds = 0.0
 
+    def limit_places(self) -> None:
+        """Begin `places` anew where they are many. Not within a commit, which needs those of all its events."""
+        if len(self.places) > _MAX_PLACES:
+            self.places.clear()
+
     def unplaced(self, keys: Iterable[Key]) -> list[Key]:
         """Find out where events of these series are counted; returns those that have to be admitted first."""
         series = self.series
@@ -86,7 +91,5 @@ class Queue:
             if row is None:
                 wanted.append(key)
                 continue
-            if len(self.places) >= _MAX_PLACES:
-                self.places.clear()
             self.places[key] = (row, _FLAGS[cap])
         return wanted
