@@ -153,6 +153,51 @@ def test_an_event_id_outlives_its_messages(tables: Tables, open_replica: Callabl
     assert one.commit([Delivery(new_id(), event(event_id=b"e" * 16))]) == [True]
 
 
+def test_an_event_id_outlives_the_retention(tables: Tables, open_replica: Callable[..., Replica]) -> None:
+    """A producer's retry is a new message: it is a duplicate for the window, however short SQS keeps the queue's."""
+    queue = QueueIdentity("orders", QUEUE.arn, 10, 60, event_ids=True)
+    one = open_replica(queues=[queue], window_seconds=100, id_window_seconds=200)
+    first, second, third = (Delivery(new_id(), event(event_id=b"e" * 16)) for _ in range(3))
+    assert one.commit([first]) == [True]
+    one.settle([first])
+    tables.let_the_clock_run(one, 90)
+    assert one.snapshot().messages == 2
+    assert one.commit([second]) == [False]
+    tables.let_the_clock_run(one, 190)
+    assert one.commit([third]) == [False]
+    assert one.snapshot().forgotten_early == 0
+
+
+def test_the_window_is_at_least_twice_the_visibility_timeout(
+    tables: Tables, open_replica: Callable[..., Replica]
+) -> None:
+    """A delete that is lost shows itself after a visibility timeout: until then the message is known."""
+    one = open_replica(queues=[QueueIdentity("orders", QUEUE.arn, 100)], window_seconds=50)
+    message = settled_message(one)
+    tables.let_the_clock_run(one, 195)
+    assert one.snapshot().messages == 1
+    tables.let_the_clock_run(one, 6)
+    snapshot = one.snapshot()
+    assert (snapshot.messages, snapshot.forgotten_early) == (0, 0)
+    assert one.commit([message]) == [True]
+
+
+def test_a_queue_without_messages_fills_no_table(tables: Tables, open_replica: Callable[..., Replica]) -> None:
+    """Of the marks of its clock one is kept, although no id is as old as that."""
+    one = open_replica(window_seconds=100)
+    for _ in range(3):
+        tables.let_the_clock_run(one, 100)
+    assert tables.ask("SELECT clock_seconds >= 300 FROM $clock_marks") == [(True,)]
+
+
+def test_a_queue_that_is_bound_again_uses_up_no_number(tables: Tables, open_replica: Callable[..., Replica]) -> None:
+    """There are 32,767, and each start of each replica binds its queues."""
+    for _ in range(3):
+        open_replica()
+    open_replica(queues=[QUEUE, QueueIdentity("returns", "arn:aws:sqs:eu-central-1:123456789012:returns")])
+    assert tables.ask("SELECT id, name FROM $queues ORDER BY id") == [(1, "orders"), (2, "returns")]
+
+
 def test_the_clock_is_not_faster_than_the_database(tables: Tables, open_replica: Callable[..., Replica]) -> None:
     """A replica that claims an hour of receives within a second forgets nothing."""
     one = open_replica(window_seconds=100)

@@ -44,12 +44,20 @@ RETURNING seq, epoch, folded_at IS NOT NULL, {DURABLE}
 """What became of the commits of this replica. It waits for a statement that still runs and shuts out a later one."""
 
 BIND = f"""
-INSERT INTO {SCHEMA}.queues AS q (ledger_id, name, arn, visibility_timeout_seconds, retention_seconds)
-SELECT $1::int, $2::text, $3::text, $4::int, $5::int
-ON CONFLICT (ledger_id, name) DO UPDATE SET visibility_timeout_seconds = excluded.visibility_timeout_seconds,
-  retention_seconds = excluded.retention_seconds WHERE q.arn = excluded.arn
-RETURNING id, {DURABLE}
+WITH there AS (
+  UPDATE {SCHEMA}.queues SET visibility_timeout_seconds = $4::int, retention_seconds = $5::int
+  WHERE ledger_id = $1::int AND name = $2::text AND arn = $3::text RETURNING id, {DURABLE}
+), made AS (
+  INSERT INTO {SCHEMA}.queues AS q (ledger_id, name, arn, visibility_timeout_seconds, retention_seconds)
+  SELECT $1::int, $2::text, $3::text, $4::int, $5::int
+  WHERE NOT exists(SELECT FROM {SCHEMA}.queues WHERE ledger_id = $1::int AND name = $2::text)
+  ON CONFLICT (ledger_id, name) DO UPDATE SET visibility_timeout_seconds = excluded.visibility_timeout_seconds,
+    retention_seconds = excluded.retention_seconds WHERE q.arn = excluded.arn RETURNING id, {DURABLE}
+)
+SELECT * FROM there UNION ALL SELECT * FROM made
 """
+"""Take a queue up: its row, or none where that is another queue's. ON CONFLICT is for replicas that make it together;
+alone it would take a number from the row's smallint at each start of each replica."""
 
 START_CLOCK = f"""
 INSERT INTO {SCHEMA}.clocks (replica_id, queue_id, start_seconds, clock_seconds)
