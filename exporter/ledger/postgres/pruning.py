@@ -25,7 +25,10 @@ _LOOK_AT_ALL_SECONDS = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """How long ids are remembered and how many of each queue. Times are on the queue's own clock."""
+    """How long ids are remembered and how many of each queue. Times are on the queue's own clock.
+
+    No id is dropped that is younger than twice the queue's visibility timeout, whatever the windows are.
+    """
 
     window_seconds: float
     id_window_seconds: float
@@ -59,12 +62,14 @@ def prune(replica: Replica, queue: Queue, limits: Limits) -> Flow[None]:
     if queue.id is None:
         return
     clock = queue.known.clock_seconds
-    due, events_due = int(clock - limits.window_seconds), int(clock - limits.id_window_seconds)
+    old_enough = clock - 2 * queue.identity.visibility_timeout_seconds
+    due = min(old_enough, int(clock - limits.window_seconds))
+    events_due = min(old_enough, int(clock - limits.id_window_seconds))
+    not_delivered_any_more = clock - queue.retention_seconds
     until, events_until, most = due, events_due, _AT_ONCE
     excess = limits.excess(queue)
     if excess > 0:
-        old_enough = clock - 2 * queue.identity.visibility_timeout_seconds
-        until, events_until = max(due, old_enough), max(events_due, old_enough)
+        until = events_until = old_enough
         most = min(most, excess)
     now = time.monotonic()
     if now >= queue.look_at_all_at:
@@ -77,12 +82,13 @@ def prune(replica: Replica, queue: Queue, limits: Limits) -> Flow[None]:
             replica.row.epoch,
             queue.id,
             until,
-            clock - queue.retention_seconds,
+            min(due, not_delivered_any_more),
             most,
             events_until,
             due,
             events_due,
             *queue.looked_until,
+            min(events_due, not_delivered_any_more),
         )
     )
     if not rows:
