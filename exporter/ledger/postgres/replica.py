@@ -170,7 +170,7 @@ class Replica:
                 since is None or queue.known.clock_seconds - since >= self._window_seconds / _MARKS_A_WINDOW
             ):
                 yield from retried(query(statements.MARK, queue.id, queue.known.clock_seconds))
-                yield from retried(query(statements.DROP_MARKS, queue.id))
+                yield from retried(query(statements.DROP_MARKS, queue.id, queue.known.clock_seconds))
 
     def bind(self, queue: Queue) -> Flow[None]:
         """Take a queue up, or note its attributes; another queue under its name is its `error`."""

@@ -255,7 +255,7 @@ DROP_MARKS = f"""
 DELETE FROM {SCHEMA}.clock_marks k WHERE k.queue_id = $1::smallint AND k.clock_seconds < (
   SELECT max(o.clock_seconds) FROM {SCHEMA}.clock_marks o WHERE o.queue_id = $1::smallint AND o.clock_seconds <= least(
     (SELECT min(m.last_seen) FROM {SCHEMA}.message_ids m WHERE m.queue_id = $1::smallint),
-    (SELECT min(e.last_seen) FROM {SCHEMA}.event_ids e WHERE e.queue_id = $1::smallint)))
+    (SELECT min(e.last_seen) FROM {SCHEMA}.event_ids e WHERE e.queue_id = $1::smallint), $2::int))
 """
 
 FIND_GONE = f"""
