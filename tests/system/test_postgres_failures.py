@@ -264,6 +264,52 @@ def test_a_server_that_is_absent_at_the_start_is_waited_for() -> None:
 
 def test_a_host_is_looked_up_by_somebody_else(database_url: str) -> None:
     """The ledger waits for `target.resolve`; the loop never waits for a resolver."""
+def test_a_host_that_does_not_answer_is_not_waited_for(
+    database_url: str, monkeypatch: pytest.MonkeyPatch, open_replica: Callable[..., Replica]
+) -> None:
+    """A machine that lost its power refuses nothing: the URL's next host is tried, and the ledger opens there."""
+    monkeypatch.setattr("exporter.ledger.postgres.session.CONNECT_SECONDS", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = database_url.replace("@", f"@127.0.0.1:{silent.getsockname()[1]},")
+        one = open_replica(url, wait=False)
+        one.until(lambda: one.ledger.problem is None, 20)
+        assert isinstance(inspect(url, None), str)
+
+
+def test_commits_have_their_turn_where_the_network_is_slow(
+    proxy: Proxy, database_url: str, open_replica: Callable[..., Replica]
+) -> None:
+    """Renewing the lease takes longer than the second after which it is due again."""
+    one = open_replica(through(proxy, database_url))
+    one.commit(purchases(1))
+    proxy.delay_seconds = 0.06
+    for _ in range(3):
+        assert one.commit(purchases(1)) == [True]
+
+
+def test_a_row_that_is_locked_does_not_hold_up_the_speaker(
+    database_url: str, postgres: PostgresServer, open_replica: Callable[..., Replica]
+) -> None:
+    """A replica that is gone may have left a statement that never ends: it is folded later, and all else goes on."""
+    gone = open_replica()
+    gone.commit(purchases(5))
+    one = open_replica()
+    database = database_of(database_url)
+    gone_id = gone.ledger._replica.row.id  # noqa: SLF001
+    folded = f"SELECT folded_at IS NOT NULL FROM {TABLES}.replicas WHERE id = {gone_id}"
+    with psycopg.connect(postgres.url(role="postgres", database=database)) as holder:
+        holder.execute(f"UPDATE {TABLES}.replicas SET renewed_at = '-infinity' WHERE id = {gone_id}".encode())
+        holder.execute(f"UPDATE {TABLES}.speakers SET expires_at = '-infinity'".encode())
+        holder.commit()
+        holder.execute(f"SELECT FROM {TABLES}.replicas WHERE id = {gone_id} FOR UPDATE".encode())
+        one.until(lambda: one.ledger.speaker)
+        assert one.commit(purchases(1)) == [True]
+        assert postgres.execute(folded, database=database) == [(False,)]
+    one.ledger._replica._fold_at = float("-inf")  # noqa: SLF001 - not only ten seconds later
+    one.until(lambda: postgres.execute(folded, database=database) == [(True,)])
+    assert one.snapshot().counted == 6
+
+
     one = Replica(database_url.replace("127.0.0.1", "localhost"), wait=False)
     assert one.ledger.completed() is None
     assert one.ledger.descriptor() is None

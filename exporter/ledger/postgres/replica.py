@@ -28,6 +28,8 @@ READ_SECONDS = 0.25
 """How soon after a commit the speaker shows it, at the earliest since the last reading."""
 _READ_SHARE = 10
 """Reading takes at most so small a part of the time."""
+_OTHERS_SECONDS = 0.1
+"""How long after a beat the next one begins at the earliest, so that commits have their turn where beats are slow."""
 FOLD_SECONDS = 10.0
 _MARKS_A_WINDOW = 60
 
@@ -141,6 +143,7 @@ class Replica:
                 self._fold_at = time.monotonic() + FOLD_SECONDS
                 for row in (yield query(statements.FIND_GONE, self.ledger.id)):
                     yield from retried(script(*statements.fold(int(text(row[0])))))
+        self.beat_at = max(self.beat_at, time.monotonic() + _OTHERS_SECONDS)
 
     def read(self) -> Flow[None]:
         """Read the snapshots, or where another replica speaks only what limits receives."""
