@@ -267,13 +267,14 @@ AND renewed_at < clock_timestamp() - interval '{GONE_SECONDS} s' LIMIT 10
 def fold(replica_id: int) -> list[str]:
     """Return the statements that add the rows of a replica that is gone to those of no replica (0).
 
-    They are one transaction. The first waits for a commit of the replica that is under way, and then sees that it is
-    not gone. Its own row stays for a day, so that a replica that was only asleep learns what became of its commits.
+    They are one transaction. A replica whose row is locked, as by a commit that is under way, is left for later. Its
+    own row stays for a day, so that a replica that was only asleep learns what became of its commits.
     """
     gone = f"id = {replica_id} AND folded_at IS NULL AND renewed_at < clock_timestamp() - interval '{GONE_SECONDS} s'"
     folded = f"exists(SELECT FROM {SCHEMA}.replicas WHERE id = {replica_id} AND folded_at IS NOT NULL)"
     return [
-        f"UPDATE {SCHEMA}.replicas SET folded_at = clock_timestamp(), epoch = epoch + 1 WHERE {gone}",
+        f"""UPDATE {SCHEMA}.replicas SET folded_at = clock_timestamp(), epoch = epoch + 1
+WHERE id = (SELECT id FROM {SCHEMA}.replicas WHERE {gone} FOR UPDATE SKIP LOCKED)""",
         f"""WITH moved AS (DELETE FROM {SCHEMA}.totals WHERE replica_id = {replica_id} AND {folded} RETURNING *)
 INSERT INTO {SCHEMA}.totals AS t SELECT 0, series_id, count, value_nano, negative_nano, last_occurred_seconds FROM moved
 ORDER BY series_id ON CONFLICT (replica_id, series_id) DO UPDATE SET count = t.count + excluded.count,
