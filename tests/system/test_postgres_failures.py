@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import signal
+import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ from postgres_server import DATABASE, ROLE, PostgresServer, free_port, postgres_
 
 from exporter.ledger import Delivery
 from exporter.ledger.postgres import schema
+from exporter.ledger.postgres.inspection import inspect
 from exporter.ledger.postgres.schema import Migration, prepare
 
 if TYPE_CHECKING:
@@ -262,8 +264,6 @@ def test_a_server_that_is_absent_at_the_start_is_waited_for() -> None:
     one.ledger.close()
 
 
-def test_a_host_is_looked_up_by_somebody_else(database_url: str) -> None:
-    """The ledger waits for `target.resolve`; the loop never waits for a resolver."""
 def test_a_host_that_does_not_answer_is_not_waited_for(
     database_url: str, monkeypatch: pytest.MonkeyPatch, open_replica: Callable[..., Replica]
 ) -> None:

@@ -108,19 +108,57 @@ def test_a_socket_or_address_needs_no_resolver(url: str) -> None:
     assert not Target(url).unresolved
 
 
-def test_a_wrong_url_is_a_wrong_setting() -> None:
+@pytest.mark.parametrize("url", ["postgresql://shop?colour=blue", "postgresql:///shop?host=a,b,c&port=5432,5433"])
+def test_a_wrong_url_is_a_wrong_setting(url: str) -> None:
     """The sentence holds an example of what would be right."""
     with pytest.raises(WrongSettingError, match=r"postgresql://exporter@db\.example:5432/shop"):
-        Target("postgresql://shop?colour=blue")
+        Target(url)
 
 
-def test_a_host_that_is_not_found_is_a_problem() -> None:
-    """The name is in the sentence, and the ledger goes on waiting."""
-    target = Target("postgresql://exporter@host.invalid/shop")
+def test_ports_of_the_environment_that_match_no_host_are_a_wrong_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """PGPORT counts where the URL has no port; what libpq would refuse is said at the start."""
+    monkeypatch.setenv("PGPORT", "5432,5433")
+    with pytest.raises(WrongSettingError, match="2 ports"):
+        Target("postgresql://db.example/shop")
+
+
+@pytest.mark.parametrize(
+    ("url", "where"),
+    [
+        ("postgresql:///shop", "the local socket port 5432 (shop)"),
+        ("postgresql:///shop?hostaddr=10.0.0.1", "10.0.0.1 port 5432 (shop)"),
+        ("postgresql:///?service=shop-eu", "service shop-eu"),
+    ],
+)
+def test_it_is_said_where_a_url_leads(url: str, where: str) -> None:
+    """To the local socket only where nothing else is named."""
+    assert str(Target(url)) == where
+
+
+@pytest.mark.parametrize("host", ["host.invalid", "host..example"])
+def test_a_host_that_is_not_found_is_a_problem(host: str) -> None:
+    """The name is in the sentence, and the ledger goes on waiting; also where it can't be a name at all."""
+    target = Target(f"postgresql://exporter@{host}/shop")
     target.resolve()
     assert target.unresolved
     assert target.problem is not None
-    assert "host.invalid" in str(target.problem)
+    assert host in str(target.problem)
+
+
+def test_one_host_that_is_found_is_enough() -> None:
+    """The name of a server that is down may be gone from the DNS: the others are connected to."""
+    target = Target("postgresql://exporter@host.invalid,10.0.0.2/shop")
+    assert is_unresolved(target)
+    target.resolve()
+    assert not is_unresolved(target)
+    assert "host=10.0.0.2 " in target.conninfo() + " "
+
+
+def test_each_host_comes_first_once() -> None:
+    """One that does not answer is the last at the next try."""
+    target = Target("postgresql:///shop?host=10.0.0.1,10.0.0.2,10.0.0.3&port=5433")
+    orders = [conninfo.partition("hostaddr=")[2].partition(" ")[0] for conninfo in target.conninfos()]
+    assert orders == ["10.0.0.1,10.0.0.2,10.0.0.3", "10.0.0.2,10.0.0.3,10.0.0.1", "10.0.0.3,10.0.0.1,10.0.0.2"]
 
 
 def test_arrays_are_written_as_postgresql_reads_them() -> None:

@@ -214,7 +214,7 @@ class PostgresLedger:
                 self._problem = self.target.problem
             return
         try:
-            self._session = Session(self.target.conninfo())
+            self._session = Session(self.target.conninfos())
         except PostgresError as error:
             self._fail(ledger_error(error.sqlstate, str(error), str(self.target)))
             return

@@ -9,6 +9,8 @@ from exporter.ledger.postgres.connection import Connection, PostgresError
 from exporter.ledger.postgres.flow import Pause
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from exporter.ledger.postgres.connection import Rows
     from exporter.ledger.postgres.flow import Flow
 
@@ -18,10 +20,14 @@ ANSWER_SECONDS = 30.0
 
 
 class Session:
-    """Starts to connect at once. Calls raise PostgresError, and what the flow raises; then it has to be closed."""
+    """Starts to connect at once. Calls raise PostgresError, and what the flow raises; then it has to be closed.
 
-    def __init__(self, conninfo: str) -> None:
-        self._connection = Connection(conninfo)
+    `conninfos` are tried one after the other, for CONNECT_SECONDS each.
+    """
+
+    def __init__(self, conninfos: Iterable[str]) -> None:
+        self._conninfos = iter(conninfos)
+        self._connection = Connection(next(self._conninfos))
         self._connected = False
         self._flow: Flow[None] | None = None
         self._resume_at: float | None = None
@@ -58,7 +64,12 @@ class Session:
             self._connected = True
             self._go_on(None, None)
         elif time.monotonic() >= self._give_up_at:
-            raise PostgresError(None, f"no connection within {CONNECT_SECONDS:.0f} s")
+            self._connection.close()
+            further = next(self._conninfos, None)
+            if further is None:
+                raise PostgresError(None, f"no connection within {CONNECT_SECONDS:.0f} s")
+            self._connection = Connection(further)
+            self._give_up_at = time.monotonic() + CONNECT_SECONDS
 
     def _take_answer(self) -> bool:
         """Give the flow the answer, or its error; False: it is not complete."""

@@ -28,7 +28,7 @@ def reached(url: str) -> Iterator[Target]:
     """Look up where the URL leads, and turn what PostgreSQL says when it fails into a LedgerError."""
     target = Target(url)
     target.resolve()
-    if target.problem is not None:
+    if target.unresolved and target.problem is not None:
         raise target.problem
     try:
         yield target
@@ -46,7 +46,7 @@ def finish(target: Target, flow: Flow[T]) -> T:
     def whole() -> Flow[None]:
         results.append((yield from flow))
 
-    session = Session(target.conninfo())
+    session = Session(target.conninfos())
     try:
         session.begin(whole())
         while session.busy:
