@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -16,7 +16,7 @@ from exporter.ledger.postgres.batches import MAX_IDS, Chunk, chunks
 from exporter.ledger.postgres.commits import Commit, run
 from exporter.ledger.postgres.connection import PostgresError, Statement
 from exporter.ledger.postgres.encoding import number_list, numbers, texts, uuids
-from exporter.ledger.postgres.flow import Pause, query, retried, transaction
+from exporter.ledger.postgres.flow import Pause, pause_after, query, retried, transaction
 from exporter.ledger.postgres.problems import ledger_error
 from exporter.ledger.postgres.pruning import Limits
 from exporter.ledger.postgres.queue import Known, Queue
@@ -224,6 +224,19 @@ def test_nothing_to_write_is_no_statement() -> None:
     assert len(chunks({}, {"orders": orders})) == 1
 
 
+def test_a_batch_may_have_more_types_than_are_kept_in_memory() -> None:
+    """Where each of them is counted is known until the batch is written, however many strangers send."""
+    caps = Caps(types=0, series=0, shown=frozenset(), label_names=())
+    replica = Replica("", caps, 3_600, Lease(Clock()))
+    replica._row = ReplicaRow(1)  # noqa: SLF001 - as if it had registered
+    replica.queues["orders"] = Queue(QueueIdentity("orders", "arn:orders"), id=1)
+    replica.queues["orders"].series = QueueSeries(caps, [(b"9", OTHER.encode(), OTHER_LABELS.encode())])
+    for first in (0, 6_000):
+        deliveries = [Delivery(os.urandom(16), Event((f"type {first + n}",), 5, 1.0, None)) for n in range(6_000)]
+        flow = run(replica, Commit({"orders": QueueBatch(deliveries)}, 0.0))
+        assert isinstance(next(flow), Statement)
+
+
 def test_capacity_is_shared_among_replicas() -> None:
     """What is free is divided by the replicas that live, and by two where events have ids of their own."""
     limits = Limits(3_600, 3_600, 10_000)
@@ -248,35 +261,53 @@ def test_a_transaction_that_lost_is_run_again_after_a_pause() -> None:
         flow.throw(PostgresError("42501", "no"))
 
 
+def test_a_pause_has_an_end_after_any_number_of_failures() -> None:
+    """At most a second."""
+    assert 0 <= pause_after(5_000).seconds <= 1
+
+
+def one_statement() -> Flow[Rows]:
+    """Run a statement."""
+    return (yield query("SELECT 1"))
+
+
+def sql(step: Statement | Pause) -> bytes:
+    """Return the SQL of a statement."""
+    assert isinstance(step, Statement)
+    return step.sql
+
+
 def test_a_transaction_that_fails_is_rolled_back() -> None:
     """Not where the connection is gone: there is nothing left to roll back."""
-
-    def one_statement() -> Any:  # noqa: ANN401 - a flow
-        yield query("SELECT 1")
-
     for sqlstate, more in (("23505", [b"ROLLBACK"]), (None, [])):
-        flow = transaction(one_statement())
-        assert next(flow).sql.startswith(b"BEGIN")  # type: ignore[union-attr]
+        flow = transaction(one_statement)
+        assert sql(next(flow)).startswith(b"BEGIN")
         flow.send([])
         rest = []
         with contextlib.suppress(PostgresError):
-            rest.append(flow.throw(PostgresError(sqlstate, "failed")).sql)  # type: ignore[union-attr]
+            rest.append(sql(flow.throw(PostgresError(sqlstate, "failed"))))
             flow.send([])
-def test_a_batch_may_have_more_types_than_are_kept_in_memory() -> None:
-    """Where each of them is counted is known until the batch is written, however many strangers send."""
-    caps = Caps(types=0, series=0, shown=frozenset(), label_names=())
-    replica = Replica("", caps, 3_600, Lease(Clock()))
-    replica._row = ReplicaRow(1)  # noqa: SLF001 - as if it had registered
-    replica.queues["orders"] = Queue(QueueIdentity("orders", "arn:orders"), id=1)
-    replica.queues["orders"].series = QueueSeries(caps, [(b"9", OTHER.encode(), OTHER_LABELS.encode())])
-    for first in (0, 6_000):
-        deliveries = [Delivery(os.urandom(16), Event((f"type {first + n}",), 5, 1.0, None)) for n in range(6_000)]
-        flow = run(replica, Commit({"orders": QueueBatch(deliveries)}, 0.0))
-        assert isinstance(next(flow), Statement)
-
-
             pytest.fail("the error has to come out")
         assert rest == more
+
+
+@pytest.mark.parametrize("at_commit", [False, True])
+@pytest.mark.parametrize("sqlstate", ["40001", "40P01"])
+def test_several_statements_that_lost_are_run_again_from_the_first(sqlstate: str, at_commit: bool) -> None:  # noqa: FBT001
+    """After a rollback and a pause."""
+    flow = transaction(one_statement)
+    assert sql(next(flow)).startswith(b"BEGIN")
+    assert sql(flow.send([])) == b"SELECT 1"
+    if at_commit:
+        assert sql(flow.send([])) == b"COMMIT"
+    assert sql(flow.throw(PostgresError(sqlstate, "lost"))) == b"ROLLBACK"
+    assert isinstance(flow.send([]), Pause)
+    assert sql(flow.send([])).startswith(b"BEGIN")
+    assert sql(flow.send([])) == b"SELECT 1"
+    assert sql(flow.send([(b"1",)])) == b"COMMIT"
+    with pytest.raises(StopIteration) as end:
+        flow.send([])
+    assert end.value.value == [(b"1",)]
 
 
 @pytest.mark.parametrize(

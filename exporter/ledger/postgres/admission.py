@@ -57,7 +57,7 @@ def load(queue_id: int, caps: Caps) -> Flow[QueueSeries]:
 
 def admit(queue_id: int, caps: Caps, wanted: Sequence[Key]) -> Flow[QueueSeries]:
     """Admit what the caps allow; returns all series of the queue."""
-    return (yield from transaction(_admit(queue_id, caps, wanted)))
+    return (yield from transaction(lambda: _admit(queue_id, caps, wanted)))
 
 
 def _admit(queue_id: int, caps: Caps, wanted: Sequence[Key]) -> Flow[QueueSeries]:

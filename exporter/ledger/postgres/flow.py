@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, TypeAlias, TypeVar
 from exporter.ledger.postgres.connection import PostgresError, Rows, Statement
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 T = TypeVar("T")
 
@@ -31,6 +31,7 @@ Flow: TypeAlias = Generator[Statement | Pause, Rows, T]
 _ROLLED_BACK = frozenset({"40001", "40P01"})
 """Serialization failure and deadlock: the transaction did nothing and may be run again as it is."""
 _MAX_PAUSE_SECONDS = 1.0
+_MAX_DOUBLINGS = 7
 
 DURABLE = (
     "set_config('synchronous_commit', CASE current_setting('synchronous_commit') WHEN 'remote_apply'"
@@ -59,17 +60,23 @@ def retried(statement: Statement) -> Flow[Rows]:
         yield pause_after(failures)
 
 
-def transaction(flow: Flow[T]) -> Flow[T]:
-    """Run a flow as one transaction; raises what it raises, after a rollback."""
-    yield Statement(f"BEGIN; {_READ_COMMITTED}; {_DURABLE}; {_LOCKS_END}".encode())
-    try:
-        result = yield from flow
-        yield Statement(b"COMMIT")
-    except PostgresError as error:
-        if error.sqlstate is not None:
-            yield Statement(b"ROLLBACK")
-        raise
-    return result
+def transaction(begin: Callable[[], Flow[T]]) -> Flow[T]:
+    """Run a flow as one transaction, a new one where it lost against another; raises other errors, after a rollback."""
+    failures = 0
+    while True:
+        yield Statement(f"BEGIN; {_READ_COMMITTED}; {_DURABLE}; {_LOCKS_END}".encode())
+        try:
+            result = yield from begin()
+            yield Statement(b"COMMIT")
+        except PostgresError as error:
+            if error.sqlstate is not None:
+                yield Statement(b"ROLLBACK")
+            if error.sqlstate not in _ROLLED_BACK:
+                raise
+        else:
+            return result
+        failures += 1
+        yield pause_after(failures)
 
 
 def query(sql: str, *parameters: str | bytes | float | None) -> Statement:
@@ -94,7 +101,8 @@ def optional_float(value: bytes | None) -> float | None:
 
 def pause_after(failures: int) -> Pause:
     """Return how long to wait after so many failures in a row: doubling, with jitter."""
-    return Pause(random.uniform(0, min(_MAX_PAUSE_SECONDS, 0.01 * 2**failures)))  # noqa: S311 - jitter is no secret
+    ceiling = min(_MAX_PAUSE_SECONDS, 0.01 * 2 ** min(failures, _MAX_DOUBLINGS))
+    return Pause(random.uniform(0, ceiling))  # noqa: S311 - jitter is no secret
 
 
 def _text(value: str | bytes | float | None) -> str | bytes | None:

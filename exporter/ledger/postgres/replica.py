@@ -141,7 +141,7 @@ class Replica:
             yield from self._mark()
             if time.monotonic() >= self._fold_at:
                 self._fold_at = time.monotonic() + FOLD_SECONDS
-                for row in (yield query(statements.FIND_GONE, self.ledger.id)):
+                for row in (yield from retried(query(statements.FIND_GONE, self.ledger.id))):
                     yield from retried(script(*statements.fold(int(text(row[0])))))
         self.beat_at = max(self.beat_at, time.monotonic() + _OTHERS_SECONDS)
 
@@ -149,7 +149,7 @@ class Replica:
         """Read the snapshots, or where another replica speaks only what limits receives."""
         term, started_at = self.lease.term, time.monotonic()
         self.read_at = None
-        rows = yield query(statements.READ if self.lease.held else statements.LOOK, self.ledger.id)
+        rows = yield from retried(query(statements.READ if self.lease.held else statements.LOOK, self.ledger.id))
         if self.lease.held and term == self.lease.term:
             self._snapshots = snapshots(rows, self.ledger, self.caps)
             self._shown_term = term
