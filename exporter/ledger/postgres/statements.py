@@ -63,7 +63,7 @@ START_CLOCK = f"""
 INSERT INTO {SCHEMA}.clocks (replica_id, queue_id, start_seconds, clock_seconds)
 SELECT $1::int, q.id, c.seconds, c.seconds FROM {SCHEMA}.queues q, LATERAL (SELECT greatest(q.clock_seconds,
   (SELECT max(clock_seconds) FROM {SCHEMA}.clocks WHERE queue_id = q.id)) AS seconds) c WHERE q.id = $2::smallint
-ON CONFLICT DO NOTHING
+ON CONFLICT DO NOTHING RETURNING {DURABLE}
 """
 
 # The sub-selects in `settled` hide from the planner how many ids there are. It takes a look at each by the index for so
