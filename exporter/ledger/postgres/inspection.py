@@ -11,6 +11,7 @@ from exporter.ledger.postgres.flow import query, text
 from exporter.ledger.postgres.schema import (
     SCHEMA,
     Selected,
+    find_ledger,
     look_at_the_server,
     read_version,
     several_ledgers,
@@ -30,9 +31,6 @@ SELECT l.name, coalesce(sum(t.count), 0) FROM {SCHEMA}.ledgers l LEFT JOIN {SCHE
 LEFT JOIN {SCHEMA}.series s ON s.queue_id = q.id LEFT JOIN {SCHEMA}.totals t ON t.series_id = s.id
 WHERE l.name = $1::text OR $1 = '' GROUP BY l.name ORDER BY l.name
 """
-_LEDGERS = f"""
-SELECT id, name, instance_id, created_seconds FROM {SCHEMA}.ledgers WHERE name = $1::text OR $1 = '' ORDER BY name
-"""
 
 
 def inspect(url: str, name: str | None) -> str:
@@ -51,17 +49,14 @@ def read(url: str, name: str | None, label_names: Sequence[str]) -> tuple[str, S
 def find(name: str, where: str) -> Flow[Selected]:
     """Find the ledger of that name, without a name the only one that is there. Raises LedgerError where none is."""
     there = yield from look_at_the_server()
-    rows = []
+    found = None
     if there.tables:
         yield from read_version()
-        rows = yield query(_LEDGERS, name)
-    if len(rows) > 1:
-        raise several_ledgers(text(row[1]) for row in rows)
-    if not rows:
+        found = yield from find_ledger(name)
+    if found is None:
         called = f" called {name}" if name else ""
         raise LedgerError("unreadable", f"PostgreSQL at {where} holds no ledger{called}")
-    id_, name_, instance_id, created_seconds = map(text, rows[0])
-    return Selected(int(id_), name_, instance_id, float(created_seconds))
+    return found
 
 
 def _read(name: str, where: str, caps: Caps) -> Flow[tuple[Selected, Mapping[str, Snapshot]]]:

@@ -223,9 +223,7 @@ def read_version(version: int = VERSION) -> Flow[int]:
 
 def select_ledger(name: str) -> Flow[Selected]:
     """Find the ledger of that name or make it; without a name the only one there, or one under a random name."""
-    columns = f"SELECT id, name, instance_id, created_seconds FROM {SCHEMA}.ledgers"
-    rows = yield from retried(query(f"{columns} WHERE name = $1::text OR $1 = '' ORDER BY name", name))
-    if not rows:
+    while (found := (yield from find_ledger(name))) is None:
         instance_id = str(uuid.uuid4())
         condition = f"name = '{name}'" if name else "true"
         yield from retried(
@@ -236,11 +234,19 @@ def select_ledger(name: str) -> Flow[Selected]:
                 f"INSERT INTO {SCHEMA}.speakers (ledger_id) SELECT id FROM {SCHEMA}.ledgers ON CONFLICT DO NOTHING",
             )
         )
-        rows = yield query(f"{columns} WHERE name = $1::text OR $1 = '' ORDER BY name", name)
+    return found
+
+
+def find_ledger(name: str) -> Flow[Selected | None]:
+    """Find the ledger of that name, without a name the only one. Raises LedgerError where there are several."""
+    columns = f"SELECT id, name, instance_id, created_seconds FROM {SCHEMA}.ledgers"
+    rows = yield from retried(query(f"{columns} WHERE name = $1::text OR $1 = '' ORDER BY name", name))
     if len(rows) > 1:
         raise several_ledgers(text(row[1]) for row in rows)
-    ledger_id, name_, instance_id_, created_seconds = map(text, single(rows))
-    return Selected(int(ledger_id), name_, instance_id_, float(created_seconds))
+    for row in rows:
+        ledger_id, name_, instance_id, created_seconds = map(text, row)
+        return Selected(int(ledger_id), name_, instance_id, float(created_seconds))
+    return None
 
 
 def several_ledgers(names: Iterable[str]) -> LedgerError:
