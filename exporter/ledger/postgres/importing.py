@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _MARK_SECONDS = 60
 """How far apart the marks are that say when a queue's clock showed what."""
 _VISIBILITY_TIMEOUT_SECONDS = 43_200
-"""Ids are not forgotten early before twice this, so SQS's maximum is safe; the next `run` writes what the queue has.
+"""SQS's maximum, until the next `run` writes what the queue has.
 
 https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/sqs-visibility-timeout.html
 """

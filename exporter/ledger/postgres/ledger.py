@@ -69,7 +69,7 @@ class PostgresLedger:
 
     @property
     def name(self) -> str:
-        """The ledger's own name; empty until it was opened once."""
+        """The ledger's own name; until it was opened once the one that was asked for, or empty."""
         return self._replica.selected.name if self._replica.selected else self._replica.wanted_name
 
     @property

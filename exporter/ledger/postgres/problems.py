@@ -24,7 +24,7 @@ _HINTS = {
 def ledger_error(sqlstate: str | None, message: str, where: str) -> LedgerError:
     """Return the error for a SQLSTATE (None: the connection failed) and PostgreSQL's own words.
 
-    `where` names the server and role, without a password.
+    `where` names the server and the database.
     """
     if sqlstate == "25006":
         return read_only_error()
