@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _AT_ONCE = MAX_IDS // 2
 """Messages, and as many events."""
 _FEW = 100
+"""Receives count as slowed down where fewer messages than this may be taken."""
 _LOOK_AT_ALL_SECONDS = 60.0
 """How soon an id is forgotten that was settled after it was due. Not at once, as what is gone is still in the way."""
 

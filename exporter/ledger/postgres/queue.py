@@ -56,7 +56,7 @@ class Queue:
     added_ids: int = 0
     """Since `known` was read."""
     looked_until: tuple[int, int] = (0, 0)
-    """On its clock: messages and events last seen before that were looked at, whether they may be forgotten."""
+    """Messages, and events, that were last seen before this time on the queue's clock were looked at by `prune`."""
     look_at_all_at: float = 0.0
     """When to look at them again: of those that had to stay some may have been settled (monotonic seconds)."""
 
