@@ -12,6 +12,7 @@ from postgres_replica import QUEUE, Replica, event, new_id, purchases
 
 from exporter.errors import LedgerError
 from exporter.ledger import OTHER, Delivery, QueueBatch, QueueIdentity
+from exporter.ledger.postgres import statements
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -314,6 +315,30 @@ def test_what_was_settled_and_comes_again_is_unsettled(open_replica: Callable[..
     assert one.snapshot().unsettled_messages == 1
     one.settle([first])
     assert one.snapshot().unsettled_messages == 0
+
+
+def test_looking_for_what_is_due_does_not_read_what_is_not(
+    postgres: PostgresServer, tables: Tables, open_replica: Callable[..., Replica]
+) -> None:
+    """Whatever PostgreSQL knows of the tables: a few of 50,000 ids are due, and no others are looked at."""
+    one = open_replica()
+    row = one.ledger._replica.row  # noqa: SLF001 - the statement is to be explained as this replica would run it
+    ((queue_id,),) = tables.ask("SELECT id FROM $queues")
+    ids = f"SELECT gen_random_uuid(), NULL, n / 100, {queue_id}, 1 FROM generate_series(0, 49999) n"
+    tables.ask(f"INSERT INTO $message_ids {ids}")
+    tables.ask("INSERT INTO $event_ids SELECT id, last_seen, 0, queue_id, false FROM $message_ids")
+    tables.ask("ANALYZE")
+    with psycopg.connect(postgres.url(role="postgres", database=tables.database)) as connection:
+        explain = f"EXPLAIN (ANALYZE, FORMAT JSON) {statements.PRUNE}"
+        parameters = (row.id, row.epoch, queue_id, 201, 0, 1_250, 201, 0, 0, 200, 200, 0)
+        ((found,),) = psycopg.RawCursor(connection).execute(explain, [str(one) for one in parameters]).fetchall()
+        assert removed_by_filters(found[0]["Plan"]) < 10_000
+        connection.rollback()
+
+
+def removed_by_filters(plan: dict[str, Any]) -> int:
+    """Add up the rows that were read in vain."""
+    return sum(map(removed_by_filters, plan.get("Plans", ())), plan.get("Rows Removed by Filter", 0))
 
 
 def test_a_message_that_comes_again_while_it_is_due_is_not_forgotten(

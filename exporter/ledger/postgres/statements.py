@@ -153,19 +153,20 @@ the series, value and time of its event or the reason why it is none, and what e
 were settled, none of which is among the deliveries; $16 to $18 what else there is to count. One row, or none where the
 replica was fenced out: how many deliveries there were, and the positions (from 1) of those that are duplicates."""
 
+# The two conditions on `last_seen` bound what is read of the index, however many ids are remembered.
 PRUNE = f"""
 WITH fence AS (
   UPDATE {SCHEMA}.replicas SET renewed_at = clock_timestamp() WHERE {_ALIVE} RETURNING id, {DURABLE}
 ), gone AS (
   DELETE FROM {SCHEMA}.message_ids WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM {SCHEMA}.message_ids m WHERE m.queue_id = $3::smallint AND m.last_seen >= $10::int
-    AND ((m.last_seen <= $4::int AND m.state & {SETTLED} <> 0) OR m.last_seen <= $5::int) AND exists(SELECT FROM fence)
+    AND m.last_seen <= $4::int AND (m.state & {SETTLED} <> 0 OR m.last_seen <= $5::int) AND exists(SELECT FROM fence)
     ORDER BY m.last_seen LIMIT $6::int FOR UPDATE SKIP LOCKED))
   RETURNING event_id, last_seen, state & {SETTLED} = 0 AS unsettled
 ), gone_events AS (
   DELETE FROM {SCHEMA}.event_ids WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM {SCHEMA}.event_ids e WHERE e.queue_id = $3::smallint AND e.last_seen >= $11::int
-    AND ((e.last_seen <= $7::int AND e.unsettled <= 0) OR e.last_seen <= $12::int) AND exists(SELECT FROM fence)
+    AND e.last_seen <= $7::int AND (e.unsettled <= 0 OR e.last_seen <= $12::int) AND exists(SELECT FROM fence)
     ORDER BY e.last_seen LIMIT $6::int FOR UPDATE SKIP LOCKED))
   RETURNING last_seen
 ), released_events AS (
@@ -185,11 +186,11 @@ WITH fence AS (
 SELECT (SELECT count(*) FROM gone), (SELECT max(last_seen) FROM gone),
   (SELECT count(*) FROM gone_events), (SELECT max(last_seen) FROM gone_events) FROM fence
 """
-"""Forget ids of one queue. $1 replica, $2 epoch, $3 queue; messages last seen until then go: $4 settled, $5 others; $6
-at most so many; events last seen until then go: $7 those without an unsettled message, $12 others; messages ($8) and
-events ($9) last seen after that are forgotten early; $10, $11 messages and events last seen before that are not looked
-at. One row: how many messages and events went, and when the newest of each was seen. It looks again under the row's
-lock: what was seen in between stays."""
+"""Forget ids of one queue. $1 replica, $2 epoch, $3 queue; messages last seen until then go: $4 settled ones, $5 (not
+later than $4) others; $6 at most so many; events last seen until then go: $7 those without an unsettled message, $12
+(not later than $7) others; messages ($8) and events ($9) last seen after that are forgotten early; $10, $11 messages
+and events last seen before that are not looked at. One row: how many messages and events went, and when the newest of
+each was seen. It looks again under the row's lock: what was seen in between stays."""
 
 BEAT = f"""
 WITH alive AS (
