@@ -67,7 +67,8 @@ ON CONFLICT DO NOTHING RETURNING {DURABLE}
 """
 
 # The sub-selects in `settled` hide from the planner how many ids there are. It takes a look at each by the index for so
-# dear that it would rather read a table of 200,000 ids from one end to the other, with each commit.
+# dear that it would rather read a table of 200,000 ids from one end to the other, with each commit. Joined in `fresh`,
+# `candidates` would be compared each with each.
 COMMIT = f"""
 WITH fence AS (
   UPDATE {SCHEMA}.replicas SET seq = $3::bigint, renewed_at = clock_timestamp()
@@ -114,9 +115,10 @@ WITH fence AS (
     unsettled = e.unsettled + excluded.unsettled, repeated = true
   RETURNING queue_id, id, repeated
 ), fresh AS (
-  SELECT g.* FROM given g JOIN seen s USING (queue_id, id) LEFT JOIN candidates c USING (queue_id, position)
+  SELECT g.* FROM given g JOIN seen s USING (queue_id, id)
   LEFT JOIN events e ON e.queue_id = g.queue_id AND e.id = g.event_id
-  WHERE s.state < {REPEATED} AND (g.event_id IS NULL OR (c.position IS NOT NULL AND NOT e.repeated))
+  WHERE s.state < {REPEATED}
+    AND (g.event_id IS NULL OR (NOT e.repeated AND g.position IN (SELECT position FROM candidates)))
 ), added AS (
   INSERT INTO {SCHEMA}.totals AS t (replica_id, series_id, count, value_nano, negative_nano, last_occurred_seconds)
   SELECT fence.id, series_id, count(*), coalesce(sum(nano) FILTER (WHERE nano >= 0), 0),
