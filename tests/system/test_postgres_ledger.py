@@ -174,6 +174,22 @@ def test_an_event_id_outlives_the_retention(tables: Tables, open_replica: Callab
     assert one.snapshot().forgotten_early == 0
 
 
+def test_an_event_id_lives_as_long_as_a_message_that_holds_it(
+    tables: Tables, open_replica: Callable[..., Replica]
+) -> None:
+    """A message that can't be deleted is delivered again and again: its event is counted once for as long."""
+    one = open_replica(queues=[QueueIdentity("orders", QUEUE.arn, 10, 200, event_ids=True)], window_seconds=100)
+    first, second = (Delivery(new_id(), event(event_id=b"e" * 16)) for _ in range(2))
+    assert one.commit([first]) == [True]
+    tables.let_the_clock_run(one, 150)
+    assert one.commit([first]) == [False]
+    tables.let_the_clock_run(one, 100)
+    assert one.commit([second]) == [False]
+    one.settle([second])
+    tables.let_the_clock_run(one, 250)
+    assert one.snapshot().messages == 0
+
+
 def test_the_window_is_at_least_twice_the_visibility_timeout(
     tables: Tables, open_replica: Callable[..., Replica]
 ) -> None:
@@ -346,7 +362,7 @@ def test_looking_for_what_is_due_does_not_read_what_is_not(
     tables.ask(f"INSERT INTO $message_ids {ids}")
     tables.ask("INSERT INTO $event_ids SELECT id, last_seen, 0, queue_id, false FROM $message_ids")
     tables.ask("ANALYZE")
-    pruned = query(statements.PRUNE, row.id, row.epoch, queue_id, 201, 0, 1_250, 201, 0, 0, 200, 200, 0)
+    pruned = query(statements.PRUNE, row.id, row.epoch, queue_id, 201, 0, 1_250, 201, 0, 0, 200, 200)
     assert rows_read_in_vain(one, pruned) < 10_000
 
 

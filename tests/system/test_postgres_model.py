@@ -61,8 +61,7 @@ class Reference:
                 del self.messages[id_]
         held = {message.event_id for message in self.messages.values() if not message.settled}
         for id_, last_seen in list(self.events.items()):
-            age = self.clock - last_seen
-            if (id_ not in held and age >= ID_WINDOW_SECONDS) or age >= RETENTION_SECONDS:
+            if id_ not in held and self.clock - last_seen >= ID_WINDOW_SECONDS:
                 del self.events[id_]
 
     def commit(self, deliveries: Sequence[Delivery]) -> list[bool]:

@@ -66,7 +66,6 @@ def prune(replica: Replica, queue: Queue, limits: Limits) -> Flow[None]:
     old_enough = clock - 2 * queue.identity.visibility_timeout_seconds
     due = min(old_enough, int(clock - limits.window_seconds))
     events_due = min(old_enough, int(clock - limits.id_window_seconds))
-    not_delivered_any_more = clock - queue.retention_seconds
     until, events_until, most = due, events_due, _AT_ONCE
     excess = limits.excess(queue)
     if excess > 0:
@@ -83,13 +82,12 @@ def prune(replica: Replica, queue: Queue, limits: Limits) -> Flow[None]:
             replica.row.epoch,
             queue.id,
             until,
-            min(due, not_delivered_any_more),
+            min(due, clock - queue.retention_seconds),
             most,
             events_until,
             due,
             events_due,
             *queue.looked_until,
-            min(events_due, not_delivered_any_more),
         )
     )
     if not rows:

@@ -168,13 +168,13 @@ WITH fence AS (
 ), gone_events AS (
   DELETE FROM {SCHEMA}.event_ids WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM {SCHEMA}.event_ids e WHERE e.queue_id = $3::smallint AND e.last_seen >= $11::int
-    AND e.last_seen <= $7::int AND (e.unsettled <= 0 OR e.last_seen <= $12::int) AND exists(SELECT FROM fence)
+    AND e.last_seen <= $7::int AND e.unsettled <= 0 AND exists(SELECT FROM fence)
     ORDER BY e.last_seen LIMIT $6::int FOR UPDATE SKIP LOCKED))
   RETURNING last_seen
 ), released_events AS (
   UPDATE {SCHEMA}.event_ids e SET unsettled = e.unsettled - g.n
   FROM (SELECT event_id, count(*) AS n FROM gone WHERE unsettled AND event_id IS NOT NULL GROUP BY event_id) AS g
-  WHERE e.queue_id = $3::smallint AND e.id = g.event_id AND e.last_seen > $12::int
+  WHERE e.queue_id = $3::smallint AND e.id = g.event_id
 ), counted AS (
   INSERT INTO {SCHEMA}.counts AS c (replica_id, queue_id, name, count)
   SELECT fence.id, $3::smallint, name, sum(n) FROM fence, (
@@ -189,10 +189,10 @@ SELECT (SELECT count(*) FROM gone), (SELECT max(last_seen) FROM gone),
   (SELECT count(*) FROM gone_events), (SELECT max(last_seen) FROM gone_events) FROM fence
 """
 """Forget ids of one queue. $1 replica, $2 epoch, $3 queue; messages last seen until then go: $4 settled ones, $5 (not
-later than $4) others; $6 at most so many; events last seen until then go: $7 those without an unsettled message, $12
-(not later than $7) others; messages ($8) and events ($9) last seen after that are forgotten early; $10, $11 messages
-and events last seen before that are not looked at. One row: how many messages and events went, and when the newest of
-each was seen. It looks again under the row's lock: what was seen in between stays."""
+later than $4) others; $6 at most so many; $7 events last seen until then go, where no message is unsettled that holds
+them; messages ($8) and events ($9) last seen after that are forgotten early; $10, $11 messages and events last seen
+before that are not looked at. One row: how many messages and events went, and when the newest of each was seen. It
+looks again under the row's lock: what was seen in between stays."""
 
 BEAT = f"""
 WITH alive AS (
