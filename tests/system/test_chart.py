@@ -20,6 +20,7 @@ from programs import path_of
 from prometheus_server import prometheus
 
 from exporter.settings.sources import read_settings
+from exporter.sqs.names import region_of
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it imports what Python has deprecated
@@ -35,6 +36,18 @@ VALIDATE = ROOT / "tests" / "kubernetes" / "validate.mjs"
 KUBERNETES = "1.33"
 QUEUE_URL = "https://sqs.eu-west-1.amazonaws.com/123456789012/orders"
 POSTGRES = ("ledger.mode=postgres", "ledger.postgres.url=postgresql://exporter@db.example:5432/exporter")
+
+HOSTS = (
+    "sqs.us-east-1.amazonaws.com",
+    "sqs-fips.us-east-1.amazonaws.com",
+    "sqs.cn-north-1.amazonaws.com.cn",
+    "sqs.eu-west-1.api.aws",
+    "vpce-0a1b-2c.sqs.us-west-2.vpce.amazonaws.com",
+    "eu-west-1.queue.amazonaws.com",
+    "queue.amazonaws.com",
+    "sqs.eu-west-1.example",
+    "sqs:9324",
+)
 
 MODES: dict[str, tuple[tuple[str, ...], ...]] = {
     "ledger": ((), POSTGRES),
@@ -86,7 +99,7 @@ def settings_of(resources: list[dict[str, Any]], tmp_path: Path, *, environment:
     config = next(resource for resource in resources if "settings.yml" in resource.get("data", {}))
     path = tmp_path / "settings.yml"
     path.write_text(config["data"]["settings.yml"])
-    return read_settings({}, {"EXPORTER_CONFIG__FILE": str(path), **(environment or {})})
+    return read_settings({}, {**(environment or {}), "EXPORTER_CONFIG__FILE": str(path)})
 
 
 def test_it_lints_strictly_with_its_default_values(helm: str) -> None:
@@ -139,6 +152,18 @@ def test_other_settings_are_passed_on_and_go_before_the_charts_own(helm: str, tm
     assert read.log.format == "logfmt"
 
 
+def test_the_settings_file_goes_before_what_the_image_sets(helm: str, tmp_path: Path) -> None:
+    """A variable goes before the file, and the image has some: the port and the format are the chart's all the same."""
+    resources = render(helm, "queue=orders", "web.port=8080", "settings.log.format=logfmt")
+    (container,) = of_kind(resources, "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    of_the_image = dict(re.findall(r"\b(EXPORTER_\w+)=(\S+)", (ROOT / "Dockerfile").read_text(encoding="utf-8")))
+    of_the_pod = {one["name"]: one["value"] for one in container["env"]}
+    assert of_the_image
+    read = settings_of(resources, tmp_path, environment=of_the_image | of_the_pod)
+    assert read.web.port == container["ports"][0]["containerPort"] == 8080
+    assert read.log.format == "logfmt"
+
+
 def test_a_secret_url_is_given_by_variable_alone(helm: str, tmp_path: Path) -> None:
     """It stands in no ConfigMap, and the program takes it although a file of settings is there."""
     resources = render(helm, "queue=orders", "ledger.mode=postgres", "ledger.postgres.urlSecret.name=db")
@@ -158,6 +183,44 @@ def test_sqlite_is_one_replica_with_a_volume_of_its_own(helm: str) -> None:
     assert spec["persistentVolumeClaimRetentionPolicy"] == {"whenDeleted": "Retain", "whenScaled": "Retain"}
     assert spec["volumeClaimTemplates"][0]["spec"]["accessModes"] == ["ReadWriteOncePod"]
     assert "PodDisruptionBudget" not in {resource["kind"] for resource in resources}
+
+
+def test_a_pod_that_is_not_ready_is_replaced_by_an_upgrade(helm: str) -> None:
+    """With Kubernetes' default policy a wrong setting that was corrected would wait for ever for the old pod.
+
+    https://kubernetes.io/docs/concepts/workloads/controllers/statefulset/#forced-rollback
+    """
+    assert of_kind(render(helm, "queue=wrong"), "StatefulSet")["spec"]["podManagementPolicy"] == "Parallel"
+
+
+@pytest.mark.parametrize(
+    ("database", "ports"),
+    [
+        ("ledger.postgres.url=postgresql://exporter@db.example/exporter", [5432]),
+        ("ledger.postgres.url=postgresql://exporter@pooler.example:6432/exporter?sslmode=verify-full", [6432]),
+        (r"ledger.postgres.url=postgresql://exporter@a:6432\,b\,[::1]:7000\,[::1]/exporter", [6432, 5432, 7000]),
+        ("ledger.postgres.urlSecret.name=db", [5432]),
+    ],
+)
+def test_the_network_policy_lets_the_pod_reach_its_database(helm: str, database: str, ports: list[int]) -> None:
+    """Wherever the URL says that it listens; a URL in a Secret can't be read."""
+    resources = render(helm, "ledger.mode=postgres", database, "networkPolicy.enabled=true")
+    egress = of_kind(resources, "NetworkPolicy")["spec"]["egress"]
+    assert {"ports": [{"port": port, "protocol": "TCP"} for port in ports]} in egress
+
+
+def test_names_and_numbers_stay_what_they_are_in_yaml(helm: str) -> None:
+    """A name of digits is no number, and a large number has no exponent, which Kubernetes takes for no integer."""
+    named = ("aws.credentialsSecret=1", "web.configSecret=2", "priorityClassName=3", "ledger.sqlite.storageClassName=4")
+    arguments = [argument for setting in named for argument in ("--set-string", setting)]
+    arguments += ["--set", "podMonitor.enabled=true", "--set-json", "podMonitor.sampleLimit=2000000.0"]
+    said = subprocess.run([helm, "template", "counts", str(CHART), *arguments], capture_output=True, check=True)
+    resources = list(yaml.load_all(said.stdout, yaml.CSafeLoader))
+    for resource in resources:
+        if resource["apiVersion"].split("/")[0] != "monitoring.coreos.com":
+            kubernetes_validate.validate(resource, KUBERNETES, strict=True)
+    assert of_kind(resources, "PodMonitor")["spec"]["sampleLimit"] == 2000000
+    assert b"e+" not in said.stdout
 
 
 def test_the_pod_of_the_recipes_fits_the_release_that_they_install(helm: str) -> None:
@@ -198,6 +261,15 @@ def test_keda_scales_by_rate_times_drain_time(helm: str) -> None:
     assert "replicas" not in of_kind(resources, "Deployment")["spec"]
 
 
+@pytest.mark.parametrize("host", HOSTS)
+def test_keda_asks_in_the_region_of_the_queue(helm: str, host: str) -> None:
+    """As the exporter does: an AWS URL says its region, whatever `aws.region` is for other queues."""
+    url = f"https://{host}/123456789012/orders"
+    resources = render(helm, *POSTGRES, f"queue={url}", "keda.enabled=true", "aws.region=eu-north-1")
+    (trigger,) = of_kind(resources, "ScaledObject")["spec"]["triggers"]
+    assert trigger["metadata"]["awsRegion"] == (region_of(url) or "eu-north-1")
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
@@ -206,7 +278,13 @@ def test_keda_scales_by_rate_times_drain_time(helm: str) -> None:
         (("keda.enabled=true", f"queue={QUEUE_URL}"), "keda.enabled needs ledger.mode postgres"),
         ((*POSTGRES, "keda.enabled=true", "queue=shop-*"), "has the prefix"),
         ((*POSTGRES, "keda.enabled=true", "queue=orders"), "needs the URLs of the queues"),
+        ((*POSTGRES, "keda.enabled=true", "queue=http://sqs:9324/1/orders"), "set aws.region"),
         ((*POSTGRES, "keda.enabled=true", f"queue={QUEUE_URL}", "keda.minReplicas=0"), "minReplicas"),
+        (
+            ("ledger.mode=postgres", "ledger.postgres.url=postgresql://u:p@db.example/x"),
+            "ledger.postgres.passwordSecret",
+        ),
+        (("ledger.mode=postgres", "ledger.postgres.url=postgresql://db.example/x?password=p"), "urlSecret.name"),
         (("ledger.name=" + "a" * 60, "ledger.cluster=eu-west-1"), "longer than 63 characters"),
         (("ledgr.mode=sqlite",), "ledgr"),
     ],

@@ -77,6 +77,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- toYaml (mergeOverwrite $settings (deepCopy .Values.settings)) }}
 {{- end }}
 
+{{- /* The region that an AWS URL of a queue names, as the program reads it; "" for any other URL. */}}
+{{- define "exporter.regionOf" -}}
+{{- $host := regexReplaceAll "^https?://([^/:]+).*$" . "${1}" }}
+{{- $aws := "(?:amazonaws\\.com(?:\\.cn)?|api\\.aws|api\\.amazonwebservices\\.com\\.cn)$" }}
+{{- if eq $host "queue.amazonaws.com" }}us-east-1
+{{- else if regexMatch (printf "^(?:vpce-[a-z0-9-]+\\.)?sqs(?:-fips)?\\.[a-z0-9-]+\\.(?:vpce\\.)?%s" $aws) $host }}
+{{- regexReplaceAll "^.*?sqs(?:-fips)?\\.([a-z0-9-]+)\\..*$" $host "${1}" }}
+{{- else if regexMatch (printf "^[a-z0-9-]+\\.queue\\.%s" $aws) $host }}
+{{- regexReplaceAll "\\..*$" $host "" }}
+{{- end }}
+{{- end }}
+
+{{- /* The ports of the database's hosts, as a list; a URL in a Secret can't be read here. */}}
+{{- define "exporter.postgresPorts" -}}
+{{- $ports := list }}
+{{- range splitList "," (regexReplaceAll "^[a-z]+://([^/?@]*@)?([^/?]*).*$" .Values.ledger.postgres.url "${2}") }}
+{{- $ports = append $ports (regexFind ":[0-9]+$" . | trimPrefix ":" | default "5432" | int) }}
+{{- end }}
+{{- toJson (uniq $ports) }}
+{{- end }}
+
 {{- define "exporter.probe" -}}
 httpGet:
   path: {{ .path }}
@@ -103,7 +124,7 @@ spec:
   imagePullSecrets: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with .Values.priorityClassName }}
-  priorityClassName: {{ . }}
+  priorityClassName: {{ . | quote }}
   {{- end }}
   securityContext: {{- toYaml .Values.podSecurityContext | nindent 4 }}
   containers:
@@ -113,6 +134,9 @@ spec:
       args: {{- concat (list "run") .Values.extraArgs | toYaml | nindent 8 }}
       env:
         - {name: EXPORTER_CONFIG__FILE, value: /etc/sqs-event-exporter/settings.yml}
+        # The image sets these two, and a variable goes before the file: empty, they leave it to the file.
+        - {name: EXPORTER_WEB__LISTEN_ADDRESS, value: ""}
+        - {name: EXPORTER_LOG__FORMAT, value: ""}
         {{- with .Values.aws.region }}
         - {name: AWS_REGION, value: {{ . | quote }}}
         {{- end }}
@@ -123,13 +147,13 @@ spec:
         {{- with .Values.ledger.postgres.urlSecret }}
         {{- if .name }}
         - name: EXPORTER_LEDGER__URL
-          valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+          valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
         {{- end }}
         {{- end }}
         {{- with .Values.ledger.postgres.passwordSecret }}
         {{- if .name }}
         - name: PGPASSWORD
-          valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .key }}}}
+          valueFrom: {secretKeyRef: {name: {{ .name | quote }}, key: {{ .key | quote }}}}
         {{- end }}
         {{- end }}
         {{- end }}
@@ -137,7 +161,7 @@ spec:
       {{- if or .Values.aws.credentialsSecret .Values.extraEnvFrom }}
       envFrom:
         {{- with .Values.aws.credentialsSecret }}
-        - secretRef: {name: {{ . }}}
+        - secretRef: {name: {{ . | quote }}}
         {{- end }}
         {{- with .Values.extraEnvFrom }}{{ toYaml . | nindent 8 }}{{ end }}
       {{- end }}
@@ -171,7 +195,7 @@ spec:
       configMap: {name: {{ include "exporter.fullname" . }}}
     {{- with .Values.web.configSecret }}
     - name: web
-      secret: {secretName: {{ . }}}
+      secret: {secretName: {{ . | quote }}}
     {{- end }}
     {{- if eq .Values.ledger.mode "postgres" }}
     - name: data
