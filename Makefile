@@ -115,7 +115,7 @@ sbom: $(VENV)/dev.stamp ## Write what the exporter is made of to dist/sbom.json 
 
 .PHONY: clean
 clean: ## Remove the environment and what tools have left
-	rm -rf $(VENV) dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-lowest dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:

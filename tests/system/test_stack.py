@@ -283,3 +283,14 @@ def test_grafana_is_provisioned_with_the_data_source_and_dashboard_that_are_moun
     assert source["jsonData"]["timeInterval"] == PROMETHEUS["global"]["scrape_interval"]
     assert provider["allowUiUpdates"] is False
     assert f"./grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+
+
+@pytest.mark.parametrize("workflow", sorted((ROOT / ".github" / "workflows").iterdir()), ids=lambda path: path.stem)
+def test_every_job_of_a_workflow_has_the_repository_that_its_steps_need(workflow: Path) -> None:
+    """Rights of a job's own take the place of all others; the tests skip an upgrade whose commit is not fetched."""
+    described = yaml.safe_load(workflow.read_text())
+    for job in described["jobs"].values():
+        (checkout,) = [one["with"] for one in job["steps"] if one.get("uses", "").startswith("actions/checkout@")]
+        assert {**described, **job}["permissions"].get("contents") in {"read", "write"}
+        if any(".ci/run" in one.get("run", "") for one in job["steps"]):
+            assert checkout.get("fetch-depth") == 0
