@@ -101,7 +101,7 @@ def is_anything_lost_or_refused(board: Dashboard) -> None:
             "locale",
             {
                 "{{dead_letter_queue}}": (
-                    f"sum by (ledger, dead_letter_queue) ({gauge('sqs_dead_letter_queue_messages', QUEUE)})"
+                    f"max by (ledger, dead_letter_queue) ({gauge('sqs_dead_letter_queue_messages', QUEUE)})"
                 )
             },
             see(

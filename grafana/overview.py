@@ -43,8 +43,7 @@ def is_it_all_right(board: Dashboard) -> None:
         number(
             "Ready",
             "none",
-            f"min(min by (job, instance) (sqs_exporter_ready{{{HEALTH}}}) or "
-            f"min by (job, instance) ({of_exporters(f'up{{{INSTANCE}}}')}))",
+            f"min(min without (queue) (sqs_exporter_ready{{{HEALTH}}}) or {of_exporters(f'up{{{INSTANCE}}}')})",
             see(
                 "Whether every chosen exporter takes messages, from every chosen queue. Not ready: `GET /-/ready` on "
                 "the exporter says why; messages wait in SQS meanwhile.",
@@ -121,7 +120,7 @@ def is_it_all_right(board: Dashboard) -> None:
         number(
             "In dead-letter queues",
             "locale",
-            f"sum({gauge('sqs_dead_letter_queue_messages', QUEUE)})",
+            f"sum(max without (queue) ({gauge('sqs_dead_letter_queue_messages', QUEUE)}))",
             see(
                 "Messages given up after maxReceiveCount receives, rejected ones included where they are left in the "
                 "queue. Look at them before their retention ends. No data: there is no such queue, or it may not be "

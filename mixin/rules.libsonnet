@@ -314,13 +314,18 @@ config {
     ),
     // Own rejects take maxReceiveCount visibility timeouts to arrive, so they are looked for over six hours more. SQS's
     // number is approximate: what it was for a tenth of the day is its level before, a flicker is not.
+    // Queues may share a dead-letter queue: the rejects of all of them are in it.
     alert(
       'SqsExporterDeadLetters',
       |||
         last_over_time(sqs_dead_letter_queue_messages{%(s)s}[5m])
         - quantile_over_time(0.1, sqs_dead_letter_queue_messages{%(s)s}[1d])
-        > ignoring (dead_letter_queue) group_left ()
-        sum without (reason) (increase(sqs_exporter_messages_rejected_total{%(s)s}[30h]))
+        > ignoring (queue) group_left ()
+        sum without (queue) (
+            0 * last_over_time(sqs_dead_letter_queue_messages{%(s)s}[5m])
+          + ignoring (dead_letter_queue) group_left ()
+            sum without (reason) (increase(sqs_exporter_messages_rejected_total{%(s)s}[30h]))
+        )
       |||,
       '{{ $value }} messages were given up to {{ $labels.dead_letter_queue }}.',
       '{{ $labels.dead_letter_queue }}, the dead-letter queue of {{ $labels.queue }}, has grown by {{ $value }} messages within a day, more than were rejected. They are lost when its retention ends.',

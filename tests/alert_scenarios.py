@@ -100,6 +100,16 @@ def rejecting(per_second: float, since: float = 0.0, until: float = float("inf")
     return process(TARGET) + ledger(JOB, rejected=rejected)
 
 
+def dead_letters_together(series: list[Series]) -> list[Series]:
+    """Return the series of queues with one dead-letter queue, which grows by two messages an hour."""
+    return [
+        one._replace(labels={**one.labels, "dead_letter_queue": "given-up"}, value=lambda at: at * 2 // HOUR)
+        if one.name == "sqs_dead_letter_queue_messages"
+        else one
+        for one in series
+    ]
+
+
 def events_of_a_fortnight(**types: Value) -> list[Series]:
     """Return what the ledger counted, and little else: a fortnight is long."""
     needed = {"sqs_events_total", "up", "sqs_exporter_build_info", "sqs_exporter_ready", "sqs_queue_messages"}
@@ -176,6 +186,13 @@ QUIET: dict[str, Scenario] = {
     ),
     "a queue's own rejects are in its dead-letter queue": Scenario(
         changed(rejecting(2 / HOUR), "sqs_dead_letter_queue_messages", lambda at: at * 2 // HOUR), 6 * HOUR
+    ),
+    "two queues share a dead-letter queue, and one rejects": Scenario(
+        [
+            *process(TARGET, ["events", "returns"]),
+            *dead_letters_together(ledger(JOB, rejected=growing(2 / HOUR)) + ledger(JOB, queue="returns")),
+        ],
+        6 * HOUR,
     ),
     "dead letters from before, of which SQS's number flickers": Scenario(
         healthy_but(("sqs_dead_letter_queue_messages", lambda at: 7.0 if at % HOUR else 0.0, {})), 5.5 * HOUR

@@ -265,12 +265,45 @@ def test_net_value_over_a_range_may_fall_below_zero(panel: str, tmp_path: Path) 
     promtool_evaluates(query, values, -100.25, tmp_path)
 
 
+def test_an_exporter_that_is_down_is_not_hidden_by_its_namesake_in_another_cluster(tmp_path: Path) -> None:
+    """Two clusters have a target of the same address; one is ready, and the other can't be scraped any longer."""
+    (query,) = [query for query in QUERIES if query.panel == "Ready"]
+    target = 'job="shop", instance="exporter:9797"'
+    build = 'version="2", revision="abc", python="3.13.1"'
+    series = {
+        f'up{{cluster="eu", {target}}}': "1x100 0x200",
+        f'sqs_exporter_build_info{{cluster="eu", {target}, {build}}}': "1x100 stale",
+        f'sqs_exporter_ready{{cluster="eu", {target}, queue="events"}}': "1x100 stale",
+        f'up{{cluster="us", {target}}}': "1x300",
+        f'sqs_exporter_build_info{{cluster="us", {target}, {build}}}': "1x300",
+        f'sqs_exporter_ready{{cluster="us", {target}, queue="events"}}': "1x300",
+    }
+    promtool_finds(query, series, "{}", 0, tmp_path)
+
+
+@pytest.mark.parametrize("panel", ["In dead-letter queues", "Dead-letter queues"])
+def test_a_dead_letter_queue_that_queues_share_is_shown_once(panel: str, tmp_path: Path) -> None:
+    """Its messages are as many as SQS says, not as many for each queue that gives them up."""
+    (query,) = [query for query in QUERIES if query.panel == panel]
+    shared = 'ledger="orders", instance="orders", dead_letter_queue="given-up"'
+    series = {f'sqs_dead_letter_queue_messages{{{shared}, queue="{queue}"}}': "5x300" for queue in ("a", "b")}
+    labels = '{ledger="orders", dead_letter_queue="given-up"}' if query.over_time else "{}"
+    promtool_finds(query, series, labels, 5, tmp_path)
+
+
 def promtool_evaluates(query: Query, values: dict[str, str], expected: float, tmp_path: Path) -> None:
-    """Assert what the query gives at 60 minutes for a range of 30, with promtool's engine."""
+    """Assert what a query about events gives at 60 minutes for a range of 30."""
     labels = "{}" if query.expr.startswith("sum(") else '{type="purchase"}'
+    promtool_finds(query, {f"{name}{{{SERIES}}}": text for name, text in values.items()}, labels, expected, tmp_path)
+
+
+def promtool_finds(  # noqa: PLR0913 - what is asked, of what, and what is found
+    query: Query, series: dict[str, str], labels: str, expected: float, tmp_path: Path
+) -> None:
+    """Assert what a query gives at 60 minutes for a range of 30, with promtool's engine."""
     case = {
         "interval": "15s",
-        "input_series": [{"series": f"{name}{{{SERIES}}}", "values": text} for name, text in values.items()],
+        "input_series": [{"series": name, "values": text} for name, text in series.items()],
         "promql_expr_test": [
             {
                 "expr": query.filled_in(__range="30m"),
