@@ -297,9 +297,7 @@ def promtool_evaluates(query: Query, values: dict[str, str], expected: float, tm
     promtool_finds(query, {f"{name}{{{SERIES}}}": text for name, text in values.items()}, labels, expected, tmp_path)
 
 
-def promtool_finds(  # noqa: PLR0913 - what is asked, of what, and what is found
-    query: Query, series: dict[str, str], labels: str, expected: float, tmp_path: Path
-) -> None:
+def promtool_finds(query: Query, series: dict[str, str], labels: str, expected: float, tmp_path: Path) -> None:
     """Assert what a query gives at 60 minutes for a range of 30, with promtool's engine."""
     case = {
         "interval": "15s",
