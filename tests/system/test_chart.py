@@ -152,6 +152,20 @@ def test_other_settings_are_passed_on_and_go_before_the_charts_own(helm: str, tm
     assert read.log.format == "logfmt"
 
 
+def test_values_below_which_all_is_commented_out_are_as_if_they_were_not_there(helm: str) -> None:
+    """YAML reads them as null."""
+    assert render(helm, "queue=orders", "settings=null", "extraArgs=null") == render(helm, "queue=orders")
+
+
+@pytest.mark.parametrize(("settings", "path"), [((), "/metrics"), (("settings.web.telemetry-path=/shop",), "/shop")])
+def test_the_pod_monitor_asks_for_the_path_that_the_settings_name(
+    helm: str, settings: tuple[str, ...], path: str
+) -> None:
+    """Any setting may be passed on, the path of the metrics too."""
+    monitor = of_kind(render(helm, "podMonitor.enabled=true", *settings), "PodMonitor")
+    assert monitor["spec"]["podMetricsEndpoints"][0]["path"] == path
+
+
 def test_the_settings_file_goes_before_what_the_image_sets(helm: str, tmp_path: Path) -> None:
     """A variable goes before the file, and the image has some: the port and the format are the chart's all the same."""
     resources = render(helm, "queue=orders", "web.port=8080", "settings.log.format=logfmt")

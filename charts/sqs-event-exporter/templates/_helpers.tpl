@@ -74,7 +74,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $settings := dict "ledger" $ledger "web" $web "log" (dict "format" "json") }}
 {{- $queues := include "exporter.queues" . | fromJsonArray }}
 {{- if $queues }}{{ $_ := set $settings "queue" $queues }}{{ end }}
-{{- toYaml (mergeOverwrite $settings (deepCopy .Values.settings)) }}
+{{- toYaml (mergeOverwrite $settings (.Values.settings | default dict | deepCopy)) }}
 {{- end }}
 
 {{- /* The region that an AWS URL of a queue names, as the program reads it; "" for any other URL. */}}
@@ -131,7 +131,7 @@ spec:
     - name: exporter
       image: {{ include "exporter.image" . }}
       imagePullPolicy: {{ .Values.image.pullPolicy }}
-      args: {{- concat (list "run") .Values.extraArgs | toYaml | nindent 8 }}
+      args: {{- concat (list "run") (.Values.extraArgs | default list) | toYaml | nindent 8 }}
       env:
         - {name: EXPORTER_CONFIG__FILE, value: /etc/sqs-event-exporter/settings.yml}
         # The image sets these two, and a variable goes before the file: empty, they leave it to the file.
