@@ -4,7 +4,7 @@
 
 - whole: the exporter with a full backlog of the benchmarks' stub of SQS, beside the same with SQLite
 - cost: CPU a message in the exporter beside SQLite, in PostgreSQL, and its write-ahead log, by the size of a commit
-- disk: bytes on disk a remembered id, over three windows in each of which every id is settled and forgotten
+- disk: bytes on disk a remembered id, over four windows; every id is settled at once, and forgotten a window later
 - replicas: messages a second of 1, 2 and 4 replicas with processes of their own, and of one behind a network
 """
 
