@@ -10,6 +10,7 @@ import math
 import select
 import threading
 import time
+from contextlib import suppress
 from io import BytesIO
 from typing import TYPE_CHECKING
 
@@ -77,7 +78,9 @@ class ResponseMemoryLimit:
         if self._waiting:
             waiting, self._waiting = self._waiting, []
             for handle in waiting:
-                handle.pause(pycurl.PAUSE_CONT)
+                # It fails where what has arrived can't be kept now: that ends the transfer, whose call tells of it.
+                with suppress(pycurl.error):
+                    handle.pause(pycurl.PAUSE_CONT)
 
 
 class Call:

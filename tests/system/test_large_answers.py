@@ -6,16 +6,20 @@ import json
 import threading
 import time
 from hashlib import md5
-from typing import TYPE_CHECKING
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
 
 from calling import DELETIONS, QUEUE, answers, messages, receive, target
 from scripted_server import PATIENCE_SECONDS, reset, response, scripted_server
 
-from exporter.sqs.answers import Deleted, Received
+from exporter.sqs import http
+from exporter.sqs.answers import Deleted, Failed, Received
 from exporter.sqs.http import RESPONSE_MEMORY_BYTES
 
 if TYPE_CHECKING:
     import socket
+
+    import pytest
 
     from exporter.sqs.answers import Answer
     from exporter.sqs.client import Client
@@ -105,3 +109,32 @@ def test_a_connection_that_breaks_while_its_answer_waits_for_memory_does_no_harm
             arrived += (brought := client.wait(PATIENCE_SECONDS))
             assert brought
         assert sorted(type(answer).__name__ for answer in arrived) == ["Failed", "Received", "Received"]
+
+
+def test_an_answer_that_waited_and_then_finds_no_memory_fails_alone(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its turn comes, and the process may not have more: that is the failure of a call, and the loop goes on."""
+    full = threading.Event()
+
+    class Limited(BytesIO):
+        def write(self, data: Any) -> int:  # noqa: ANN401 - whatever a buffer is
+            if full.is_set():
+                raise MemoryError
+            return super().write(data)
+
+    monkeypatch.setattr(http, "BytesIO", Limited)
+    halves = Halves()
+    with scripted_server(halves, large(20), messages(1)) as server:
+        receive(client, target(server))
+        halves.takes_the_memory(client)
+        receive(client, target(server))
+        assert client.wait(0.5) == []
+        full.set()
+        halves.go_on.set()
+        for answer in answers(client, 2):
+            assert isinstance(answer, Failed)
+            assert answer.reason == "out_of_memory"
+        full.clear()
+        receive(client, target(server))
+        assert isinstance(answers(client)[0], Received)
