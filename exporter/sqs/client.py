@@ -111,6 +111,8 @@ class Client:
             )
             call = self._start(one, used, "receive", request, wait_seconds + self._receive_grace_seconds)
         except (ValueError, MemoryError, pycurl.error) as error:
+            if attempt is not None:
+                one.unanswered_attempts.append(attempt)
             self._not_sent(queue, "receive", (), error)
             return
         call.wait_seconds = wait_seconds

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from exporter.sqs.answers import Answer
     from exporter.sqs.http import Call
 
+_ANSWERED = frozenset({"empty_early", "malformed", "out_of_memory", "request", "too_large"})
+"""Reasons for which an attempt at a FIFO queue is not repeated: it would be answered in the same way."""
+
 
 def answer_to(call: Call, now: float) -> Answer:
     """Return what came of a call that ended at `now` (monotonic seconds), and give the call back to its queue."""
@@ -42,10 +45,10 @@ def answer_to(call: Call, now: float) -> Answer:
 def failed(call: Call, reason: str, detail: str, now: float) -> Failed:
     """Return that a call failed, for one of `exporter.sqs.REASONS`.
 
-    `detail` is a sentence, which is kept back where it holds a secret. The attempt of a FIFO receive whose answer was
-    lost is kept, to be repeated.
+    `detail` is a sentence, which is kept back where it holds a secret. The attempt of a FIFO receive is kept, to be
+    repeated: its answer was lost, or this was refused and the answer to the same attempt before it was lost.
     """
-    if call.attempt is not None and reason in {"connection", "server", "timeout"}:
+    if call.attempt is not None and reason not in _ANSWERED:
         call.queue.unanswered_attempts.append(call.attempt)
     credentials, proxy_url = call.target.credentials, call.target.proxy_url
     secrets = (credentials.secret_key, credentials.token, urlsplit(proxy_url or "").password)

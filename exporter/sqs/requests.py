@@ -48,7 +48,7 @@ class QueueRequests:
         self.receives_in_flight = 0
         self.batches_in_flight = 0
         self.unanswered_attempts: list[str] = []
-        """Ids of receives from a FIFO queue whose answer was lost."""
+        """Ids of receives from a FIFO queue that SQS may have acted on, and whose answer did not come."""
         self.target: Target | None = None
         self._idle: dict[Operation, list[Call]] = {"receive": [], "delete": [], "change_visibility": []}
         self._receive: tuple[tuple[object, ...], tuple[bytes, list[str]]] | None = None

@@ -172,7 +172,9 @@ def test_a_clock_that_is_wrong_is_corrected_after_one_failure() -> None:
     assert [request.headers["x-amz-date"] for request in server.requests] == ["20010909T014640Z", "20010909T024650Z"]
 
 
-@pytest.mark.parametrize("date", ["", "yesterday", "Mon, 99 Nov 2026 00:00:00 GMT"])
+@pytest.mark.parametrize(
+    "date", ["", "yesterday", "Mon, 99 Nov 2026 00:00:00 GMT", "Mon, 01 Jan 99999999999 00:00:00 GMT"]
+)
 def test_a_date_that_is_none_corrects_nothing(date: str) -> None:
     """The clock stays as it is."""
     client = Client(max_connections=2, wall=Clock(1_000_000_000))
@@ -233,6 +235,22 @@ def test_a_lost_attempt_at_a_fifo_queue_is_repeated(client: Client) -> None:
     attempts = [request.json["ReceiveRequestAttemptId"] for request in server.requests]
     assert attempts[0] == attempts[1]
     assert len(set(attempts)) == 3
+
+
+def test_an_attempt_is_lost_neither_by_a_refusal_nor_by_a_request_that_is_not_sent(client: Client) -> None:
+    """Until SQS has answered it, what it gave stays out of everyone's sight, and blocks its message groups."""
+    throttled = response({"__type": "RequestThrottled"}, "400 Bad Request")
+    with scripted_server(hang_up, throttled, messages(1)) as server:
+        for credentials in (
+            Credentials("AKID", "secret"),
+            Credentials("AKID\n", "secret"),
+            *[Credentials("AKID", "secret")] * 3,
+        ):
+            receive(client, target(server, credentials=credentials), fifo=True)
+            answers(client)
+    attempts = [request.json["ReceiveRequestAttemptId"] for request in server.requests]
+    assert len(attempts) == 4
+    assert attempts[0] == attempts[1] == attempts[2] != attempts[3]
 
 
 def test_a_kept_connection_that_is_closed_is_replaced(client: Client) -> None:
