@@ -116,8 +116,8 @@ def _reason_of_answer(error: ClientError) -> str:
         return "credentials"
     said = error.response.get("Error", {})
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    code = said.get("Code", "")
-    reason = reason_of_error(status, [code], said.get("Message", ""))
+    message = said.get("Message")  # whatever JSON has there, null included
+    reason = reason_of_error(status, [said.get("Code", "")], message if isinstance(message, str) else "")
     if reason != "request":
         return reason
     if status == HTTPStatus.FORBIDDEN:

@@ -280,7 +280,7 @@ class Housekeeping:
     def _note_date(self, http_response: Any, **_: object) -> None:  # noqa: ANN401 - botocore's, which has no types
         try:
             sqs_seconds = parsedate_to_datetime(http_response.headers["Date"]).timestamp()
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, OverflowError, TypeError, ValueError):
             return
         # The header is cut to whole seconds: SQS meant a moment within the one that follows.
         self._clock_skew_seconds = self._wall() - (sqs_seconds + 0.5)

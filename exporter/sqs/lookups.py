@@ -159,16 +159,20 @@ def attributes_of(name: str, said: Mapping[QueueAttributeNameType, str]) -> Queu
     """Read what GetQueueAttributes said of the queue. Raises KeyError or ValueError where that is not what SQS says."""
     visibility_timeout_seconds = _number(said, "VisibilityTimeout") or 0
     policy = json.loads(said.get("RedrivePolicy") or "{}")
+    arn, dead_letter_queue_arn = said["QueueArn"], policy["deadLetterTargetArn"] if policy else None
+    # boto3 lets through whatever JSON has there.
+    if not isinstance(arn, str) or not isinstance(dead_letter_queue_arn, str | None):
+        raise ValueError("an ARN that is no text")  # noqa: TRY004 - what SQS says is wrong, not the code
     return QueueAttributes(
         name=name,
-        arn=said["QueueArn"],
+        arn=arn,
         visibility_timeout_seconds=(
             visibility_timeout_seconds
             if visibility_timeout_seconds >= MIN_VISIBILITY_SECONDS
             else DEFAULT_VISIBILITY_SECONDS
         ),
         retention_seconds=_number(said, "MessageRetentionPeriod"),
-        dead_letter_queue_arn=policy["deadLetterTargetArn"] if policy else None,
+        dead_letter_queue_arn=dead_letter_queue_arn,
         # A number, or, where the policy was written so, a string.
         max_receive_count=int(policy["maxReceiveCount"]) if policy else None,
         kms_key_id=said.get("KmsMasterKeyId") or None,

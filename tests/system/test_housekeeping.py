@@ -13,6 +13,7 @@ import pytest
 from calling import Clock
 from housekeepers import PATIENCE_SECONDS, housekeeping, wait_until
 from moto.server import ThreadedMotoServer
+from scripted_server import response, scripted_server
 from stub_endpoint import Answer, StubSqs, refusal, stub_sqs
 
 from exporter.errors import WrongSettingError
@@ -63,9 +64,9 @@ def stub() -> Iterator[StubSqs]:
         yield stub
 
 
-def attributes(**more: str) -> Answer:
+def attributes(**more: Any) -> Answer:  # noqa: ANN401 - mostly text
     """Answer GetQueueAttributes for the queue `events`."""
-    return Answer({"Attributes": {"QueueArn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:events", **more}})
+    return Answer({"Attributes": {"QueueArn": f"arn:aws:sqs:us-east-1:{ACCOUNT}:events"} | more})
 
 
 def test_a_queue_is_found_by_its_name_with_attributes_and_depth(moto: str) -> None:
@@ -145,6 +146,8 @@ REFUSALS = [
     (refusal("QueueDoesNotExist"), "queue_not_found"),
     (refusal("SomethingNew"), "request"),
     (refusal("InternalError", 500), "server"),
+    (Answer({"__type": "SomethingNew", "message": None}, 400), "request"),
+    (Answer({"message": {"text": 5}}, 500), "server"),
     (Answer(b"<html>Sign in to this network</html>"), "malformed"),
     (Answer({}), "malformed"),
     (Answer(b""), "malformed"),
@@ -167,6 +170,29 @@ def test_every_refusal_has_a_bounded_reason_and_a_way_out(stub: StubSqs) -> None
         assert f"can't be asked ({reason})" not in str(error)
         assert "a-secret-key" not in str(error)
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "odd", [{"QueueArn": 5}, {"RedrivePolicy": '{"deadLetterTargetArn": 5, "maxReceiveCount": 3}'}]
+)
+def test_an_arn_that_is_no_text_is_refused(stub: StubSqs, odd: dict[str, Any]) -> None:
+    """Neither the ledger nor the look at a dead-letter queue is given it, and housekeeping goes on."""
+    stub.answers["GetQueueAttributes"] = lambda _: attributes(**odd)
+    with housekeeping(stub.url) as run:
+        assert run.events.next("waiting")["reason"] == "malformed"
+        stub.answers["GetQueueAttributes"] = lambda _: attributes()
+        run.events.next("found")
+
+
+def test_a_date_that_no_clock_can_show_is_no_failure() -> None:
+    """The skew stays unknown, and the queue is found."""
+    arn = f"arn:aws:sqs:us-east-1:{ACCOUNT}:events"
+    dated = response({"Attributes": {"QueueArn": arn}}, Date="Mon, 01 Jan 99999999999 00:00:00 GMT")
+    with scripted_server(dated) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        with housekeeping(url, f"{url}/{ACCOUNT}/events") as run:
+            run.events.next("found")
+            assert run.keeper.clock_skew_seconds is None
 
 
 def test_nobody_listens_at_the_endpoint() -> None:
