@@ -146,7 +146,8 @@ def _connection(core: Session, region: str | None, endpoint_url: str | None) -> 
         raise WrongSettingError(f"AWS_PROFILE is wrong: {detail_of(error)}, in ~/.aws/config or credentials") from None
     except PartialCredentialsError as error:
         raise WrongSettingError(f"The AWS credentials are incomplete: {detail_of(error)}") from None
-    except (BotoCoreError, ValueError) as error:
+    except (AttributeError, BotoCoreError, IndexError, OSError, ValueError) as error:
+        # All but botocore's own are of a credential_process that can't be run, or says something else.
         if str(error).startswith("Invalid endpoint"):
             raise _wrong_endpoint(str(error).partition(": ")[2]) from None
         raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {detail_of(error)}") from None

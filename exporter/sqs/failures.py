@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import re
 from http import HTTPStatus
+from typing import TypeGuard
 
 from botocore.exceptions import (
     BotoCoreError,
@@ -44,6 +45,9 @@ _PERMISSIONS = {
 
 _NO_TLS = "WRONG_VERSION_NUMBER"
 """How OpenSSL calls an answer that is not TLS at all, such as plain HTTP."""
+
+_UNUSABLE_HEADER = "Invalid header value"
+"""What http.client says of one with a line break; the other values that it refuses are of a proxy's URL."""
 
 _NO_CREDENTIALS = (
     CredentialRetrievalError,
@@ -85,7 +89,7 @@ def reason_of(error: Exception) -> str:
         return _reason_of_answer(error)
     if _is_out_of_memory(error):
         return "out_of_memory"
-    if _is_unusable_header(error):
+    if _is_of_a_file(error) or (_may_show_a_header(error) and _UNUSABLE_HEADER in str(error)):
         return "credentials"
     return next((reason for kinds, reason in _REASONS_OF_KINDS if isinstance(error, kinds)), "malformed")
 
@@ -104,8 +108,10 @@ def unavailable(place: str, error: Exception) -> QueueUnavailableError:
 def detail_of(error: Exception) -> str:
     """Return what the exception adds, but neither the answer's message, which can be anyone's text, nor a secret."""
     if isinstance(error, ClientError):
-        return one_line(error.response.get("Error", {}).get("Code", "no error code"))
-    if _is_unusable_header(error) or not isinstance(error, (BotoCoreError, ValueError)):
+        return one_line(error.response.get("Error", {}).get("Code") or "no error code")
+    if _is_of_a_file(error):
+        return one_line(f"{error.strerror}: {error.filename}")
+    if _may_show_a_header(error) or not isinstance(error, (BotoCoreError, ValueError)):
         return type(error).__name__
     return one_line(_USER_AND_PASSWORD.sub("...@", str(error)))
 
@@ -125,8 +131,16 @@ def _reason_of_answer(error: ClientError) -> str:
     return "redirect" if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST else reason
 
 
-def _is_unusable_header(error: Exception) -> bool:
-    """Whether a header can't be sent: a session token with a line break in it, which the exception shows."""
+def _is_of_a_file(error: Exception) -> TypeGuard[OSError]:
+    """Whether a source of credentials is not there or can't be read or run: boto3 reads no other files after its start.
+
+    It may be a token of Kubernetes' for a role, or the program of a profile's credential_process.
+    """
+    return isinstance(error, OSError) and error.filename is not None
+
+
+def _may_show_a_header(error: Exception) -> bool:
+    """Whether the exception may show a header: a session token with a line break in it can't be sent."""
     return type(error) is HTTPClientError and isinstance(error.kwargs.get("error"), ValueError)
 
 

@@ -195,6 +195,27 @@ def test_a_date_that_no_clock_can_show_is_no_failure() -> None:
             assert run.keeper.clock_skew_seconds is None
 
 
+def test_a_proxy_that_is_none_is_no_fault_of_the_credentials(stub: StubSqs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port can't be read: whoever mends it has to look at the proxy."""
+    monkeypatch.setenv("http_proxy", "http://proxy.example:80a")
+    with housekeeping(stub.url) as run:
+        told = run.events.next("waiting")
+    assert told["reason"] == "connection"
+    assert "the proxy" in told["error"]
+
+
+def test_a_token_of_a_role_that_is_not_there_is_named(stub: StubSqs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As where Kubernetes has not mounted it: the credentials are missing, and SQS has not been asked."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ROLE_ARN", f"arn:aws:iam::{ACCOUNT}:role/exporter")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", "/nowhere/token")
+    with housekeeping(stub.url) as run:
+        told = run.events.next("waiting")
+    assert told["reason"] == "credentials"
+    assert "No such file or directory: /nowhere/token" in told["error"]
+
+
 def test_nobody_listens_at_the_endpoint() -> None:
     """A refused connection is a reason of its own."""
     with socket.socket() as reserved:
@@ -354,6 +375,27 @@ def test_wrong_aws_settings_end_the_start_with_one_sentence(
         connect()
     assert part in str(raised.value)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("command", "part"),
+    [
+        ("/nowhere/login --quick", "are wrong: No such file or directory: /nowhere/login"),
+        ("echo []", "are wrong"),
+        ("", "are wrong"),
+    ],
+)
+def test_a_program_for_credentials_that_gives_none_ends_the_start_with_one_sentence(
+    command: str, part: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It can't be run, or says something else than credentials, or is none."""
+    (tmp_path / "config").write_text(f"[profile login]\ncredential_process = {command}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_PROFILE", "login")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    with pytest.raises(WrongSettingError, match=part):
+        connect()
 
 
 def test_region_and_endpoint_come_from_aws_own_settings(monkeypatch: pytest.MonkeyPatch) -> None:
