@@ -31,8 +31,8 @@ class Prefixes:
     """Finds the queues of prefixes, through tasks of the schedule.
 
     `named` are the queues (names or URLs) that are served whatever prefixes say, by name. `served` says whether a
-    queue is served already. `take` is told of each queue to serve, `leave` of one
-    that is served and has become a dead-letter queue. Any thread may read `left_out` and `problems`.
+    queue is served already. `take` is told of each queue to serve, `leave` of one that is served and has become a
+    dead-letter queue. Any thread may read `left_out` and `problems`.
     """
 
     def __init__(  # noqa: PLR0913 - by name
@@ -134,7 +134,7 @@ class Prefixes:
             sentence = f'Queue "{name}" is left out: it is the dead-letter queue of "{source}"; name it to count it'
             self._leave_out(name, sentence)
             return
-        self.left_out = MappingProxyType({it: why for it, why in self.left_out.items() if it != name})
+        self._leave_out_no_more(name)
         if not self._served(name):
             self._take(lookup)
 
@@ -145,6 +145,7 @@ class Prefixes:
         reason = reason_of(error)
         if reason == "queue_not_found":
             self._schedule.remove(("sources", name))
+            self._leave_out_no_more(name)
             return
         way_out = "grant sqs:ListDeadLetterSourceQueues on it" if reason == "access_denied" else "it is asked again"
         self._leave_out(
@@ -159,3 +160,6 @@ class Prefixes:
             self.left_out = MappingProxyType({**self.left_out, name: sentence})
         if name not in self._named and self._served(name):
             self._leave(name)
+
+    def _leave_out_no_more(self, name: str) -> None:
+        self.left_out = MappingProxyType({it: why for it, why in self.left_out.items() if it != name})

@@ -20,6 +20,7 @@ from exporter.errors import WrongSettingError
 from exporter.sqs import REASONS, QueueAttributes, QueueDepth
 from exporter.sqs.aws import connect
 from exporter.sqs.names import queue_name_of
+from exporter.sqs.prefixes import SOURCES_SECONDS
 from exporter.sqs.schedule import LIMIT_SECONDS
 
 if TYPE_CHECKING:
@@ -214,6 +215,22 @@ def test_a_token_of_a_role_that_is_not_there_is_named(stub: StubSqs, monkeypatch
         told = run.events.next("waiting")
     assert told["reason"] == "credentials"
     assert "No such file or directory: /nowhere/token" in told["error"]
+
+
+def test_a_dead_letter_queue_that_was_deleted_is_no_longer_said_to_be_left_out(stub: StubSqs) -> None:
+    """Nothing is told of a queue that is not there."""
+    clock = Clock()
+    stub.answers["ListQueues"] = lambda _: Answer({"QueueUrls": [f"{stub.url}/{ACCOUNT}/shop-dead"]})
+    sources = {"queueUrls": [f"{stub.url}/{ACCOUNT}/orders"]}
+    stub.answers["ListDeadLetterSourceQueues"] = lambda _: Answer(sources)
+    with housekeeping(stub.url, "shop-*", monotonic=clock) as run:
+        run.events.next('it is the dead-letter queue of "orders"')
+        assert set(run.keeper.left_out) == {"shop-dead"}
+        stub.answers["ListQueues"] = lambda _: Answer({})
+        stub.answers["ListDeadLetterSourceQueues"] = lambda _: refusal("QueueDoesNotExist")
+        clock.seconds += SOURCES_SECONDS
+        run.keeper.wake("other")
+        wait_until(lambda: not run.keeper.left_out)
 
 
 def test_nobody_listens_at_the_endpoint() -> None:
