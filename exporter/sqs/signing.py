@@ -1,4 +1,4 @@
-"""Signature Version 4, as far as the two calls of the hot path need it. Pure: no clock, no I/O.
+"""Signature Version 4, as far as the calls of the hot path need it. Pure: no clock, no I/O.
 
 https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
 """
