@@ -20,7 +20,7 @@ _PREFIX = re.compile(r"[A-Za-z0-9_-]{1,79}\*", re.ASCII)
 # https://docs.aws.amazon.com/general/latest/gr/sqs-service.html
 _AWS_HOST = re.compile(
     r"(?:(?:vpce-[a-z0-9-]+\.)?sqs(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:vpce\.)?|(?P<legacy>[a-z0-9-]+)\.queue\.)"
-    r"(?:amazonaws\.com(?:\.cn)?|api\.aws|api\.amazonwebservices\.com\.cn)"
+    r"(?:amazonaws\.(?:com(?:\.cn)?|eu)|api\.aws|api\.amazonwebservices\.(?:com\.cn|eu))"
 )
 _REGION_OF_OLD = {"queue.amazonaws.com": "us-east-1"}
 
