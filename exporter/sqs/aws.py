@@ -113,8 +113,8 @@ def connect(
     regions = [region_of(queue) for queue in queues]
     try:
         configured = core.get_config_variable("region")
-    except ProfileNotFound as error:
-        raise WrongSettingError(f"AWS_PROFILE is wrong: {detail_of(error)}, in ~/.aws/config or credentials") from None
+    except BotoCoreError as error:
+        raise _wrong_settings(error) from None
     named = regions[0] if configured is None and regions and None not in regions else None
     return _connection(core, named, endpoint_url)
 
@@ -137,20 +137,9 @@ def _connection(core: Session, region: str | None, endpoint_url: str | None) -> 
         )
         credentials = core.get_credentials()
         bundle = core.get_config_variable("ca_bundle") or os.environ.get("REQUESTS_CA_BUNDLE")
-    except NoRegionError:
-        raise WrongSettingError(
-            "No AWS region is set: set AWS_REGION, or region in the AWS profile, or give --queue as an AWS URL such as "
-            "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
-        ) from None
-    except ProfileNotFound as error:
-        raise WrongSettingError(f"AWS_PROFILE is wrong: {detail_of(error)}, in ~/.aws/config or credentials") from None
-    except PartialCredentialsError as error:
-        raise WrongSettingError(f"The AWS credentials are incomplete: {detail_of(error)}") from None
     except (AttributeError, BotoCoreError, IndexError, OSError, ValueError) as error:
-        # All but botocore's own are of a credential_process that can't be run, or says something else.
-        if str(error).startswith("Invalid endpoint"):
-            raise _wrong_endpoint(str(error).partition(": ")[2]) from None
-        raise WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {detail_of(error)}") from None
+        # AttributeError, IndexError and OSError: a credential_process can't be run, or says something else.
+        raise _wrong_settings(error) from None
     _check_endpoint(client.meta.endpoint_url)
     if not client.meta.region_name:
         raise WrongSettingError("The AWS region is empty: set AWS_REGION, or region in the AWS profile")
@@ -162,6 +151,23 @@ def _connection(core: Session, region: str | None, endpoint_url: str | None) -> 
     proxies = client.meta.config.proxies  # type: ignore[attr-defined]  # missing in the stubs only
     proxy_url = ProxyConfiguration(get_environ_proxies(url) if proxies is None else proxies).proxy_url_for(url)
     return Connection(client, core, proxy_url, _ca_bundle(bundle) if url.startswith("https:") else None, endpoint_url)
+
+
+def _wrong_settings(error: Exception) -> WrongSettingError:
+    """Say which of AWS's own settings botocore could not use, and what would be right."""
+    if isinstance(error, NoRegionError):
+        return WrongSettingError(
+            "No AWS region is set: set AWS_REGION, or region in the AWS profile, or give --queue as an AWS URL such as "
+            "https://sqs.eu-west-1.amazonaws.com/123456789012/events",
+        )
+    if isinstance(error, ProfileNotFound):
+        return WrongSettingError(f"AWS_PROFILE is wrong: {detail_of(error)}, in ~/.aws/config or credentials")
+    if isinstance(error, PartialCredentialsError):
+        return WrongSettingError(f"The AWS credentials are incomplete: {detail_of(error)}")
+    kind, _, endpoint = str(error).partition(": ")
+    if kind == "Invalid endpoint":
+        return _wrong_endpoint(endpoint)
+    return WrongSettingError(f"The AWS settings (environment or ~/.aws) are wrong: {detail_of(error)}")
 
 
 def _check_endpoint(url: str) -> None:
