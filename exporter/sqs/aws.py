@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -196,6 +195,6 @@ def _wrong_endpoint(url: str) -> WrongSettingError:
 
 def _ca_bundle(setting: str | None) -> str | None:
     path = setting or get_cert_path(verify=True)
-    if path is not None and not Path(path).is_file():
+    if path is not None and not os.path.isfile(path):  # noqa: PTH113 - Path raises where it may not look
         raise WrongSettingError(f'The CA bundle "{path}" is not a file: correct AWS_CA_BUNDLE or ca_bundle in ~/.aws')
     return path

@@ -375,6 +375,7 @@ def test_stopping_does_not_wait_for_an_sqs_that_is_silent() -> None:
         ({"AWS_SECRET_ACCESS_KEY": None}, "missing: AWS_SECRET_ACCESS_KEY"),
         ({"AWS_SECRET_ACCESS_KEY": None, "AWS_ACCESS_KEY_ID": None}, "No AWS credentials found"),
         ({"AWS_CA_BUNDLE": "/nowhere/ca.pem"}, '"/nowhere/ca.pem" is not a file'),
+        ({"AWS_CA_BUNDLE": "x" * 300}, 'xxx" is not a file'),
         ({"AWS_REGION": None, "AWS_CONFIG_FILE": __file__}, "are wrong: Unable to parse config file"),
         ({"AWS_EC2_METADATA_SERVICE_ENDPOINT": "here"}, "are wrong: Invalid endpoint EC2 Instance Metadata endpoint"),
     ],
