@@ -71,7 +71,7 @@ class QueueAttributes:
     name: str
     arn: str
     visibility_timeout_seconds: int = 30
-    """What receives ask for: the queue's own."""
+    """What receives ask for: the queue's own, or 30 where that is too short to delete within (`lookups`)."""
     retention_seconds: int | None = None
     dead_letter_queue_arn: str | None = None
     """From the redrive policy; None where the queue has none."""

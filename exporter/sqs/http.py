@@ -171,7 +171,7 @@ class Transfers:
     """The calls in flight, and the connections kept alive between them."""
 
     def __init__(self, max_connections: int) -> None:
-        """Keep at most so many connections, in use or idle; one that is over closes when its transfer ends."""
+        """Keep at most so many connections, in use or idle; one beyond that is closed when its transfer ends."""
         self._multi = pycurl.CurlMulti()
         self._multi.setopt(pycurl.M_MAXCONNECTS, max_connections)
         self._multi.setopt(pycurl.M_SOCKETFUNCTION, self._watch)

@@ -39,8 +39,8 @@ class TimeLimitedCalls(Generic[_Key]):
         if len(self._under_way) >= MAX_CALLS or list(self._late.values()).count(key) >= MAX_LATE:
             return False
         self._number += 1
+        # A thread can be left alone when it takes too long; a daemon does not hold up the end of the program either.
         thread = threading.Thread(target=self._run, args=(self._number, ask), name="housekeeping call", daemon=True)
-        # Nothing else can be left alone when it takes too long.
         thread.start()
         self._under_way[self._number] = key, time.monotonic() + self._seconds
         return True
