@@ -8,10 +8,10 @@ Stricter than the specification, which has wrong values ignored with a warning: 
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -243,7 +243,7 @@ class _Variables:
             self._check_headers(f"{OTLP}{scope}HEADERS")
             for what in ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY"):
                 name = f"{OTLP}{scope}{what}"
-                if self.get(name) and not Path(self.get(name)).is_file():
+                if self.get(name) and not os.path.isfile(self.get(name)):  # noqa: PTH113 - Path.is_file may raise
                     raise self.wrong(name, "the path of a file (PEM)")
 
     def _check_headers(self, name: str) -> None:
