@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
 SHOWN_CHARACTERS = 200
-_USER_AND_PASSWORD = re.compile(r"//[^/\s]*@")
+# Whatever stands before the last @: a password that was not encoded may hold a slash.
+_USER_AND_PASSWORD = re.compile(r"//\S*@")
 _QUERY = re.compile(r"\?.*", re.DOTALL)
 
 
