@@ -83,13 +83,18 @@ class Deletions:
         receives_are_due = now >= self._window.receives_due_at
         for _ in range(most):
             ten_go = receives_are_due and len(self._waiting) >= BATCH_SIZE
-            if not self._waiting or (not ten_go and now < self._held_until(visibility_timeout_seconds)):
+            if not self._waiting or (not ten_go and self._are_held(now, visibility_timeout_seconds)):
                 return
             taken = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
             batch = [deletion for deletion in taken if deletion.valid_until > now]
             if batch:
                 self._sent += len(batch)
                 yield batch
+
+    def _are_held(self, now: float, visibility_timeout_seconds: float) -> bool:
+        # Where the queue's visibility timeout was shortened meanwhile, they seem to have been received in the future.
+        received_at = self._waiting[0].valid_until - visibility_timeout_seconds
+        return received_at <= now < self._held_until(visibility_timeout_seconds)
 
     def _held_until(self, visibility_timeout_seconds: float) -> float:
         received_at = self._waiting[0].valid_until - visibility_timeout_seconds

@@ -71,6 +71,13 @@ def test_ten_are_sent_at_once_and_what_is_left_waits_anew() -> None:
     assert [len(batch) for batch in sent(deletions, 10.5)] == [2]
 
 
+def test_deletes_do_not_wait_for_hours_where_the_visibility_timeout_was_shortened() -> None:
+    """What is left of a handle says when its message was received only as long as the timeout stays the same."""
+    deletions = Deletions(BatchWindow(1.0))
+    deletions.add(some(3, valid_until=43_200.0))
+    assert [len(batch) for batch in sent(deletions, 6.0)] == [3]
+
+
 def test_an_expired_handle_is_never_sent() -> None:
     """It would be confirmed and delete nothing; the message comes back and is deleted with its fresh handle."""
     deletions = without_window()
