@@ -45,13 +45,18 @@ class Binding:
         """Take over what housekeeping knows now. Raises WrongSettingError and LedgerError for a queue named."""
         self.target = state.target
         self._gone = state.gone
-        self._readiness.gone = state.gone and not self._named
+        self._readiness.gone = self.left
         if state.problem is None:
             self._readiness.clear("queue")
         else:
             self._readiness.set("queue", str(state.problem))
         if state.attributes is not None and state.attributes != self.attributes:
             self._take_attributes(state.attributes)
+
+    @property
+    def left(self) -> bool:
+        """Whether a prefix found it once, and it is gone: it has nothing more to give."""
+        return self._gone and not self._named
 
     @property
     def ready_to_receive(self) -> bool:
@@ -68,6 +73,8 @@ class Binding:
             if self._named:
                 raise
             self._readiness.set("ledger", str(error))
+        else:
+            self._readiness.clear("ledger")
         return self.bound
 
     def _take_attributes(self, attributes: QueueAttributes) -> None:
@@ -81,6 +88,7 @@ class Binding:
                 raise wrong
             self._readiness.set("redrive", str(wrong))
             return
+        self._readiness.clear("redrive")
         self._recorder.bind(
             QueueIdentity(
                 attributes.name,

@@ -152,7 +152,8 @@ class Consumer:
             name = answer.queue
             queue = self._queues.answered(name)
             if isinstance(answer, Received):
-                self._worked_at = answer.answered_at
+                if not queue.deletes_denied:
+                    self._worked_at = answer.answered_at
                 queue.receive_succeeded(answer)
                 if answer.messages:
                     if not self._gathered:
@@ -183,6 +184,8 @@ class Consumer:
         under_way, self._under_way = self._under_way, {}
         if isinstance(ended, LedgerError):
             self._instrumentation.not_recorded()
+            for name, parsed in under_way.items():
+                self._queues.by_name[name].not_committed(parsed)
             return
         for name, parsed in under_way.items():
             queue = self._queues.to_visit[name] = self._queues.by_name[name]

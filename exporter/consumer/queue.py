@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from exporter.consumer import quota
 from exporter.consumer.batch_window import BatchWindow
 from exporter.consumer.binding import Binding
 from exporter.consumer.deletions import Deletions
@@ -29,11 +30,6 @@ FIRST_WAIT_SECONDS = 1
 """The wait of a queue's first receive: an empty queue is known to be ready at once."""
 UNTIL_EMPTY_WAIT_SECONDS = 1
 """Long enough for SQS to ask all its servers, short enough not to wait 20 s for the end."""
-MAX_IN_FLIGHT = 120_000
-"""SQS's quota of messages in flight. At it a long poll gets empty answers.
-https://docs.aws.amazon.com/AWSSimpleQueueService/latest/SQSDeveloperGuide/quotas-messages.html"""
-NEAR = 0.95
-"""SQS's numbers are approximate: from this part of the quota on it counts as reached."""
 
 
 class Queue:
@@ -56,7 +52,8 @@ class Queue:
         self._client = client
         self._recorder = recorder
         self._instrumentation = instrumentation
-        self._readiness = readiness
+        self.readiness = readiness
+        """What is told of it."""
         self._wall = wall
         self._window = BatchWindow(0.0 if options.until_empty else options.batch_window_seconds)
         self._pacing = Pacing(options.max_receives, self._window)
@@ -66,12 +63,13 @@ class Queue:
         self._received_once = False
         self._covered_until = float("-inf")
         self._visibility_denied = False
+        self._come_back_at = float("-inf")
         self.gathered: list[Received] = []
         """Answers whose messages wait to be submitted."""
         self.gathered_messages = 0
         """How many messages have arrived and wait to be submitted."""
         self.drained = False
-        """Whether the last answer was empty."""
+        """Whether the last answer was empty, and nothing uncounted was invisible when it was asked for."""
         self.has_backlog = False
         """Whether the last answer was full."""
         self.limited = False
@@ -86,24 +84,20 @@ class Queue:
         self._tell_quota()
 
     def _tell_quota(self) -> None:
-        """Say so where SQS answers with nothing because the quota of messages in flight is reached."""
-        depth = self._depth
-        in_flight = depth.in_flight if depth is not None else None
-        if self.drained and depth is not None and depth.visible and in_flight and in_flight >= NEAR * MAX_IN_FLIGHT:
-            self._readiness.set(
-                "quota",
-                f"SQS hands out no more messages, because about {in_flight} are in flight and its quota is "
-                f"{MAX_IN_FLIGHT}: wait for them to come back, or look for a consumer that receives and never deletes",
-            )
+        self._tell("quota", quota.reached(self._depth) if self.drained else None)
+
+    def _tell(self, part: str, obstacle: str | None) -> None:
+        if obstacle is None:
+            self.readiness.clear(part)
         else:
-            self._readiness.clear("quota")
+            self.readiness.set(part, obstacle)
 
     # What SQS answered
 
     def receive_succeeded(self, answer: Received) -> None:
         """Take in an answer to a receive; what it brought is gathered."""
         messages = all_messages = len(answer.messages)
-        self.drained = not messages and not answer.released
+        self.drained = not messages and not answer.released and answer.sent_at >= self._come_back_at
         self.has_backlog = messages >= BATCH_SIZE
         if answer.released:
             all_messages += sum(answer.released.values())
@@ -112,15 +106,15 @@ class Queue:
                 # Going on at once would run through the queue and bring its messages nearer to the dead-letter queue.
                 detail = f"none of the {sum(answer.released.values())} messages of an answer could be used"
                 self._pacing.failed(answer.answered_at)
-                self._readiness.receive_failed(answer.answered_at, next(iter(answer.released)), detail)
+                self.readiness.receive_failed(answer.answered_at, next(iter(answer.released)), detail)
                 return
         self._advance(answer)
         self._received_once = True
         oldest_seconds = 0.0 if self.has_backlog else oldest_age_seconds(answer, self._wall)
         self._pacing.answered(all_messages, answer.sent_at, answer.answered_at, oldest_seconds)
-        self._readiness.receive_succeeded(answer.answered_at)
+        self.readiness.receive_succeeded(answer.answered_at)
         if messages:
-            self._readiness.clear("quota")
+            self.readiness.clear("quota")
             self.gathered.append(answer)
             self.gathered_messages += messages
         else:
@@ -142,7 +136,7 @@ class Queue:
     def receive_failed(self, answer: Failed) -> None:
         """Take in that a receive failed."""
         self._pacing.failed(answer.answered_at)
-        self._readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
+        self.readiness.receive_failed(answer.answered_at, answer.reason, answer.detail)
 
     def deleted(self, answer: Deleted) -> None:
         """Take in an answer to a batch delete."""
@@ -156,7 +150,7 @@ class Queue:
         self._deletions.confirmed(confirmed)
         if refused:
             self._deletions.refused(refused, at)
-        self._readiness.deletes_succeeded()
+        self.readiness.deletes_succeeded()
 
     def delete_failed(self, answer: Failed) -> None:
         """Take in that a batch delete failed."""
@@ -164,7 +158,7 @@ class Queue:
 
     def _deletes_failed(self, deletions: Sequence[Deletion], at: float, reason: str, detail: str) -> None:
         if self._deletions.failed(deletions, at, denied=reason == "access_denied"):
-            self._readiness.deletes_failed(at, reason, detail)
+            self.readiness.deletes_failed(at, reason, detail)
 
     def visibility_failed(self, answer: Failed) -> None:
         """Take in that messages could not be made visible: they come back after the visibility timeout."""
@@ -179,6 +173,7 @@ class Queue:
         expired = [answer for answer in received if answer.sent_at + answer.visibility_timeout_seconds <= now]
         if expired:
             self._recorder.release(self.name, {"expired": sum(len(answer.messages) for answer in expired)})
+            self._await([now])
             received = [answer for answer in received if answer not in expired]
         leave_invalid = self._binding.leaves_invalid
         parsed = parse(received, self._options.parser, self._wall(), leave_invalid=leave_invalid)
@@ -192,8 +187,18 @@ class Queue:
         if parsed.left:
             self._recorder.settle(self.name, [deletion.message_id for deletion in parsed.left])
             self._make_visible(parsed.left)
-        # How old the events and messages were that this commit counted.
         self._instrumentation.events_counted(self.name, *ages_seconds(parsed, fresh, self._wall()))
+
+    def not_committed(self, parsed: Parsed) -> None:
+        """Take in that a batch may not be on disk: SQS hands its messages out again."""
+        self._await([deletion.valid_until for deletion in (*parsed.deletions, *parsed.left)])
+
+    def _await(self, valid_until: Sequence[float]) -> None:
+        """Don't call the queue empty before messages can have come back that are not counted."""
+        if valid_until:
+            # SQS starts the visibility timeout when it hands them out: at the latest, at the end of the wait.
+            self._come_back_at = max(self._come_back_at, max(valid_until) + UNTIL_EMPTY_WAIT_SECONDS)
+            self.drained = False
 
     def _make_visible(self, left: Sequence[Deletion]) -> None:
         """Give messages back at once that block their FIFO group until the redrive policy moves them."""
@@ -230,9 +235,11 @@ class Queue:
 
     def wanted_receives(self, now: float) -> int:
         """How many receives to send now."""
-        if self._options.until_empty and self.is_empty:
-            return 0
-        if not self._binding.ready_to_receive:
+        receivable = not (self._options.until_empty and self.is_empty) and self._binding.ready_to_receive
+        limited = self._recorder.limited(self.name) if receivable else None
+        self.limited = limited is not None
+        self._tell("limited", limited)
+        if not receivable:
             return 0
         in_flight = self._client.receives_in_flight(self.name)
         wanted = self._pacing.wanted(in_flight, now)
@@ -240,14 +247,6 @@ class Queue:
         if wanted:
             capacity = self._recorder.capacity(self.name) - self.gathered_messages - BATCH_SIZE * in_flight
             allowed = max(0, min(allowed, capacity // BATCH_SIZE))
-        limited = self._recorder.limited(self.name)
-        self.limited = limited is not None
-        if limited is None:
-            self._readiness.clear("limited")
-        else:
-            self._readiness.set("limited", limited)
-        if wanted and not (allowed or in_flight):
-            self._readiness.receives_pause(now)
         return allowed
 
     def send_receives(self, count: int) -> None:
@@ -282,9 +281,14 @@ class Queue:
         return self._deletions.unconfirmed
 
     @property
+    def deletes_denied(self) -> bool:
+        """Whether SQS denied deletes, and has not confirmed one since."""
+        return self._deletions.denied
+
+    @property
     def is_empty(self) -> bool:
         """Whether it has nothing more to give; undeleted messages come back."""
-        return self.drained and not self._deletions.denied and not self.gathered_messages
+        return (self._binding.left or (self.drained and not self.deletes_denied)) and not self.gathered_messages
 
     def due_at(self, now: float) -> float:
         """When it wants to send something next (monotonic seconds).

@@ -31,7 +31,8 @@ class Queues:
         self._client = client
         self._take_up = take_up
         self._max_receives = max_receives
-        self._states: Mapping[str, QueueState] | None = None
+        self._most = max_receives
+        self._states: Mapping[str, QueueState] = {}
         self.by_name: dict[str, Queue] = {}
         self.to_visit: dict[str, Queue] = {}
         """Queues that may have something to send: those with news, and those whose time has come."""
@@ -44,6 +45,7 @@ class Queues:
         self._waiting: dict[str, Queue] = {}
         """Queues that want more receives than there were left, the one that waits longest first."""
         self._without_receives: set[str] = set()
+        """Queues without a receive in flight: each is sure of one, unless it is gone."""
 
     def follow_housekeeping(self) -> None:
         """Take up what the housekeeping thread found out; the mapping is another one where anything changed."""
@@ -54,8 +56,9 @@ class Queues:
         for name, state in states.items():
             if name not in self.by_name:
                 self.by_name[name] = self._take_up(state)
-                self._without_receives.add(name)
             self.by_name[name].follow(state)
+            self._note_receives(name)
+        self._most = max(self._max_receives, sum(not state.gone for state in states.values()))
         self.shortest_visibility_timeout_seconds = min(
             (queue.visibility_timeout_seconds for queue in self.by_name.values()), default=float("inf")
         )
@@ -76,14 +79,12 @@ class Queues:
     def answered(self, name: str) -> Queue:
         """Return the queue that a request of was answered, and let this iteration look at it."""
         queue = self.to_visit[name] = self.by_name[name]
-        if not self._client.receives_in_flight(name):
-            self._without_receives.add(name)
+        self._note_receives(name)
         return queue
 
     def send_receives(self, now: float) -> None:
         """Send receives: at least one for each queue that wants one, and the others where there is need."""
-        most = max(self._max_receives, len(self.by_name))
-        free = max(0, most - self._client.receives_in_flight() - len(self._without_receives))
+        free = max(0, self._most - self._client.receives_in_flight() - len(self._without_receives))
         for name, queue in self.to_visit.items():
             wanted = queue.wanted_receives(now)
             if not wanted:
@@ -111,6 +112,8 @@ class Queues:
         """
         for name, queue in self.to_visit.items():
             self._due_at[name] = queue.due_at(now)
+            if name in self._without_receives:
+                queue.readiness.receives_pause(now)
         self.next_due_at = min(self._due_at.values(), default=float("inf"))
         if receiving:
             self.to_visit = {name: queue for name, queue in self.to_visit.items() if queue.look_again}
@@ -118,5 +121,10 @@ class Queues:
     def _send(self, name: str, queue: Queue, count: int) -> None:
         if count:
             queue.send_receives(count)
-            if self._client.receives_in_flight(name):
-                self._without_receives.discard(name)
+            self._note_receives(name)
+
+    def _note_receives(self, name: str) -> None:
+        if self._client.receives_in_flight(name) or self._states[name].gone:
+            self._without_receives.discard(name)
+        else:
+            self._without_receives.add(name)

@@ -72,6 +72,8 @@ class Recorder:
         """Return when the ledger, or what waits to be written, wants to be looked at again (monotonic seconds)."""
         wanted = self._ledger.deadline()
         deadline = float("inf") if wanted is None else wanted
+        if self._under_way:
+            return deadline  # whatever else waits can't be submitted before that has ended
         if not self.working:
             return min(deadline, self._backoff.due_at)
         if self._unwritten_since is None:

@@ -14,7 +14,8 @@ from exporter.consumer.loop import (
     ITERATION_SECONDS,
     MAX_GATHERED_MESSAGES,
 )
-from exporter.consumer.queue import FIRST_WAIT_SECONDS, MAX_IN_FLIGHT
+from exporter.consumer.queue import FIRST_WAIT_SECONDS
+from exporter.consumer.quota import MAX_IN_FLIGHT
 from exporter.errors import ExporterError, LedgerError, WrongSettingError
 from exporter.sqs import QueueDepth
 from exporter.telemetry.readiness import STUCK_SECONDS
@@ -36,6 +37,10 @@ def test_nothing_is_received_before_the_ledger_has_taken_the_queue_up() -> None:
     del house.ledger.refused["orders"]
     house.run()
     assert len(house.sqs.receives) == 1
+    house.clock.now += 1.0
+    house.sqs.answer_receive("orders")
+    house.run()
+    assert house.readiness.status().sentence == "Ready."
 
 
 def test_a_message_is_committed_before_it_is_deleted() -> None:
@@ -211,6 +216,17 @@ def numbered(name: str) -> list[str]:
     return [f"{name}-{number}" for number in range(10)]
 
 
+def test_sqs_is_not_blamed_for_its_silence_in_a_long_batch_window() -> None:
+    """Nothing is asked of it until the window is over."""
+    house = House(batch_window_seconds=60.0).with_queue()
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    for _ in range(50):
+        house.run(after_seconds=1.0)
+    assert house.sqs.receives == []
+    assert house.readiness.status().sentence == "Ready."
+
+
 # The ledger's clock
 
 
@@ -355,6 +371,32 @@ def test_an_overdue_commit_is_named() -> None:
     assert house.readiness.status().sentence.startswith("the ledger's commit has been under way for 5 s")
 
 
+@pytest.mark.parametrize("reopening", [False, True])
+def test_a_commit_that_takes_long_is_not_asked_for_all_the_time(reopening: bool) -> None:  # noqa: FBT001 - a parameter
+    """What was settled meanwhile, or the end of a backoff, is no reason to spin: it waits for the commit to end."""
+    if reopening:
+        house = failed_ledger()
+        house.ledger.problem = None
+        house.ledger.slow = True
+        house.run(after_seconds=1.0)
+    else:
+        house = House().with_queue()
+        house.sqs.answer_receive("orders", "a")
+        house.run()
+        house.ledger.slow = True
+        house.sqs.answer_receive("orders", "b")
+        house.sqs.confirm_delete("orders")
+        house.run()
+        house.sqs.answer_receive("orders", released={"malformed": 1})
+        house.run()
+    assert house.ledger.commit_started_at is not None
+    house.run(after_seconds=10.0)
+    house.sqs.waits.clear()
+    for _ in range(4):
+        house.run(after_seconds=ITERATION_SECONDS)
+    assert set(house.sqs.waits) == {ITERATION_SECONDS}
+
+
 # A ledger that fails
 
 
@@ -387,6 +429,18 @@ def test_a_ledger_that_works_again_is_proved_by_a_commit_before_anything_is_rece
     house.run()
     assert len(house.sqs.receives) == 1
     assert house.readiness.status().sentence != "The disk is full."
+
+
+def test_sqs_is_not_blamed_for_its_silence_while_the_ledger_failed() -> None:
+    """Nothing was asked of it: what is asked afterwards may take its time."""
+    house = failed_ledger()
+    for _ in range(120):
+        house.run(after_seconds=1.0)
+    house.ledger.problem = None
+    house.run()
+    house.run(after_seconds=1.0)
+    assert len(house.sqs.receives) == 1
+    assert house.readiness.status().sentence == "Ready."
 
 
 def test_what_arrives_while_the_ledger_fails_is_not_deleted() -> None:
@@ -434,6 +488,19 @@ def test_leave_without_a_redrive_policy_stops_only_that_queue_under_a_prefix() -
     house.run()
     assert [sent.queue for sent in house.sqs.receives] == ["shop-b"]
     assert "has no redrive policy" in (house.readiness.status().queues["shop-a"] or "")
+
+
+def test_a_queue_of_a_prefix_that_gets_its_redrive_policy_is_ready() -> None:
+    """What stood in the way is told no longer."""
+    house = House(on_invalid="leave")
+    house.housekeeping.publish("shop-a", named=False)
+    house.run()
+    house.housekeeping.publish("shop-a", named=False, dead_letter_queue_arn=DEAD_LETTERS)
+    house.run()
+    house.clock.now += 1.0
+    house.sqs.answer_receive("shop-a")
+    house.run()
+    assert house.readiness.status().queues == {"shop-a": None}
 
 
 def test_a_left_message_of_a_fifo_queue_is_given_back_at_once() -> None:
@@ -532,6 +599,42 @@ def test_a_queue_that_is_gone_is_not_received_from() -> None:
     house.housekeeping.publish("shop-a", named=False, gone=True)
     house.run()
     assert house.sqs.receives == []
+
+
+def test_queues_that_are_gone_take_no_receives_from_the_others() -> None:
+    """A prefix of queues that come and go leaves many behind, which want none."""
+    house = House(max_receives=4)
+    house.housekeeping.publish("busy", named=False)
+    for number in range(8):
+        house.housekeeping.publish(f"gone-{number}", named=False)
+    house.run()
+    for number in range(8):
+        house.housekeeping.publish(f"gone-{number}", named=False, gone=True)
+        house.sqs.fail_receive(f"gone-{number}", "queue_not_found")
+    for batch in range(10):
+        house.sqs.answer_receive("busy", *numbered(str(batch)))
+        house.run()
+        while house.sqs.deletes:
+            house.sqs.confirm_delete("busy")
+    assert house.sqs.receives_in_flight("busy") == 4
+    house.housekeeping.publish("gone-0", named=False)
+    house.run(after_seconds=20.0)
+    assert house.sqs.receives_in_flight("gone-0") == 1, "it is back, and sure of one"
+
+
+def test_a_queue_that_is_gone_is_not_said_to_be_slowed_down() -> None:
+    """Nothing is received from it, and no commits are made to let it go on."""
+    house = House().with_queue()
+    house.ledger.limits["orders"] = "Raise --ledger.max-ids."
+    house.run(after_seconds=1.0)
+    house.housekeeping.publish("orders", gone=True)
+    house.run(after_seconds=1.0)
+    house.run(after_seconds=1.0)
+    commits = len(house.ledger.submitted)
+    for _ in range(10):
+        house.run(after_seconds=1.0)
+    assert len(house.ledger.submitted) == commits
+    assert house.readiness.status().sentence != "Raise --ledger.max-ids."
 
 
 def test_rows_of_another_queue_stop_a_named_queue_for_good_and_one_of_a_prefix_alone() -> None:
@@ -683,6 +786,97 @@ def test_until_empty_does_not_call_a_queue_empty_whose_deletes_are_denied() -> N
     house.sqs.fail_delete("orders", "access_denied")
     house.run()
     assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+
+
+def test_until_empty_waits_for_messages_whose_commit_failed_to_come_back() -> None:
+    """An empty answer before says only that they are still invisible."""
+    house = House(until_empty=True).with_queue(visibility_timeout_seconds=30)
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.answer_receive("orders")
+    house.ledger.fails_with = LedgerError("full", "The disk is full.")
+    house.ledger.end()
+    house.ledger.slow = False
+    house.run(after_seconds=1.0)
+    house.ledger.problem = None
+    for _ in range(2):
+        house.run(after_seconds=10.0)
+        house.sqs.answer_receive("orders")
+        house.run()
+        assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    house.run(after_seconds=10.0)
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.confirm_delete("orders")
+    house.run()
+    house.sqs.answer_receive("orders")
+    house.run()
+    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert house.ledger.counted["orders"] == 1
+
+
+def test_until_empty_asks_again_after_messages_have_expired() -> None:
+    """They were not counted, and whatever was answered while they were invisible says nothing of them."""
+    house = House(until_empty=True).with_queue(visibility_timeout_seconds=30)
+    house.ledger.slow = True
+    for name in ("a", "b"):
+        house.sqs.answer_receive("orders", name)
+        house.run()
+    house.sqs.answer_receive("orders")
+    house.run(after_seconds=1.0)
+    house.clock.now += 30.0
+    house.ledger.end()
+    house.ledger.slow = False
+    house.run()
+    assert house.ledger.released == {"expired": 1}
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    house.run()
+    assert len(house.sqs.receives) == 1
+
+
+def test_until_empty_does_not_wait_for_a_queue_of_a_prefix_that_is_gone() -> None:
+    """It has nothing more to give."""
+    house = House(until_empty=True)
+    house.housekeeping.publish("shop-a", named=False)
+    house.housekeeping.publish("shop-b", named=False)
+    house.run()
+    house.sqs.answer_receive("shop-a")
+    house.sqs.fail_receive("shop-b", "queue_not_found")
+    house.housekeeping.publish("shop-b", named=False, gone=True)
+    house.run()
+    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+
+
+def test_until_empty_ends_with_an_error_while_deletes_are_denied() -> None:
+    """That a receive asks now and then whether they still are is no sign that anything works."""
+    house = House(until_empty=True).with_queue(visibility_timeout_seconds=10)
+
+    def for_a_minute() -> None:
+        until = house.clock.now + 70.0
+        while house.clock.now < until:
+            if house.sqs.receives:
+                house.sqs.answer_receive("orders", "1")
+            while house.sqs.deletes:
+                house.sqs.fail_delete("orders", "access_denied")
+            house.run(after_seconds=1.0)
+            house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+
+    with pytest.raises(ExporterError, match=r"nothing has worked .* SQS denies sqs:DeleteMessage"):
+        for_a_minute()
+
+
+def test_until_empty_does_not_blame_sqs_for_a_queue_that_is_empty() -> None:
+    """It is not asked any more, while another one still has messages."""
+    house = House(until_empty=True)
+    house.housekeeping.publish("a")
+    house.housekeeping.publish("b")
+    house.run()
+    house.sqs.answer_receive("a")
+    for number in range(40):
+        house.sqs.answer_receive("b", f"{number}")
+        house.run(after_seconds=1.0)
+    assert house.readiness.status().queues["a"] is None
 
 
 def test_until_empty_ends_with_an_error_when_nothing_has_worked_for_its_timeout() -> None:
