@@ -152,8 +152,7 @@ class Consumer:
             name = answer.queue
             queue = self._queues.answered(name)
             if isinstance(answer, Received):
-                if not queue.deletes_denied:
-                    self._worked_at = answer.answered_at
+                self._worked_at = self._worked_at if queue.deletes_denied else answer.answered_at
                 queue.receive_succeeded(answer)
                 if answer.messages:
                     if not self._gathered:
@@ -198,7 +197,8 @@ class Consumer:
             if self._gathered and not self._more_to_come(now):
                 self._submit_gathered(now)
             elif not self._gathered:
-                self._recorder.keep(now, limited=any(queue.limited for queue in self._queues.by_name.values()))
+                limited = any(queue.limited for queue in self._queues.by_name.values())
+                self._recorder.keep(now, limited=limited, ending=self._stopping)
             self._complete()
         if not self._recorder.working:
             self._queues.visit_all()
@@ -267,8 +267,7 @@ class Consumer:
                 if now < self._stop_at:
                     return False
                 self._abandon_receives()
-            finished = not self._deleting and not self._recorder.under_way and not self._gathered_messages
-            return finished or now >= self._stop_at + DELETE_GRACE_SECONDS
+            return not self._unfinished or now >= self._stop_at + DELETE_GRACE_SECONDS
         if not self._until_empty:
             return False
         if now - self._worked_at >= self._until_empty_timeout_seconds:
@@ -280,15 +279,18 @@ class Consumer:
             bool(self._queues.by_name)
             and all(queue.is_empty for queue in self._queues.by_name.values())
             and self._recorder.working
-            and not self._recorder.under_way
             and not self._client.receives_in_flight()
-            and not self._deleting
+            and not self._unfinished
         )
 
     @property
-    def _deleting(self) -> bool:
+    def _unfinished(self) -> bool:
+        """Whether something that was received is not committed yet, or not deleted."""
         return (
-            any(queue.unconfirmed_deletes for queue in self._queues.by_name.values())
+            self._gathered_messages > 0
+            or self._recorder.under_way
+            or self._recorder.unaccounted
+            or any(queue.unconfirmed_deletes for queue in self._queues.by_name.values())
             or self._client.deletes_in_flight() > 0
         )
 

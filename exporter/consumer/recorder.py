@@ -60,6 +60,11 @@ class Recorder:
         return self._under_way
 
     @property
+    def unaccounted(self) -> bool:
+        """Whether deliveries were released that no commit has accounted for, and one can."""
+        return self.working and bool(self._released)
+
+    @property
     def commit_started_at(self) -> float | None:
         """When the commit under way was submitted (monotonic seconds), None: none is."""
         return self._ledger.commit_started_at
@@ -137,8 +142,11 @@ class Recorder:
             self._recovered()
         return ended.fresh or {}
 
-    def keep(self, now: float, *, limited: bool = False) -> None:
-        """Reopen what failed; write what no commit came for. `limited`: receives wait for commits to forget ids."""
+    def keep(self, now: float, *, limited: bool = False, ending: bool = False) -> None:
+        """Reopen what failed; write what no commit came for.
+
+        `limited`: receives wait for commits to forget ids. `ending`: what was released is not kept waiting.
+        """
         if self._under_way:
             return
         if self.working and self._ledger.problem is not None:
@@ -149,7 +157,8 @@ class Recorder:
         if limited:
             self._unwritten()
         wait_seconds = LIMITED_FLUSH_SECONDS if limited else FLUSH_SECONDS
-        if self._unwritten_since is not None and now - self._unwritten_since >= wait_seconds:
+        waited_seconds = 0.0 if self._unwritten_since is None else now - self._unwritten_since
+        if waited_seconds >= wait_seconds or (ending and self._released):
             self.submit({})
 
     def _unwritten(self) -> None:

@@ -744,6 +744,28 @@ def test_a_stop_waits_for_the_commit_under_way_and_deletes_after_it() -> None:
     assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
 
 
+@pytest.mark.parametrize("until_empty", [False, True])
+def test_what_was_released_last_is_accounted_for_before_the_end(until_empty: bool) -> None:  # noqa: FBT001 - a parameter
+    """No further commit would come that accounts for it."""
+    house = House(until_empty=until_empty).with_queue()
+    house.sqs.answer_receive("orders", released={"malformed": 1})
+    house.run(after_seconds=1.0)
+    house.run(after_seconds=1.0)
+    assert house.ledger.released == {"malformed": 1}
+    house.run(after_seconds=1.0)
+    if not until_empty:
+        house.consumer.stop()
+    house.sqs.answer_receive("orders", released={"malformed": 2})
+    house.run()
+    until = house.clock.now + 3.0
+    while house.clock.now < until and not house.consumer._done(house.clock.now):  # noqa: SLF001 - what `run` asks
+        house.run(after_seconds=0.1)
+        if house.sqs.receives:
+            house.sqs.answer_receive("orders")
+    assert house.clock.now < until
+    assert house.ledger.released == {"malformed": 3}
+
+
 def test_a_stop_waits_for_a_slow_commit_without_asking_for_it_all_the_time() -> None:
     """Each iteration waits, for the ledger's descriptor among others, though more messages wait to be submitted."""
     house = House().with_queue()
