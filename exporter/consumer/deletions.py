@@ -39,10 +39,17 @@ class Deletions:
         self._failing = False
         self.denied = False
         """Whether SQS denied deletes, and has not confirmed one since."""
+        self.come_back_at = float("-inf")
+        """Until when messages may be invisible whose deletes were given up; those that SQS refuses don't count."""
         self._probe_at = float("-inf")
         self._failures = Backoff(base_seconds=1.0)
         self._refusals = Backoff(base_seconds=1.0)
         self._sent = 0
+
+    @property
+    def failing(self) -> bool:
+        """Whether nothing was confirmed of a batch, and nothing since."""
+        return self._failing or self.denied
 
     @property
     def unconfirmed(self) -> int:
@@ -72,7 +79,7 @@ class Deletions:
     def batches(self, now: float, most: int, visibility_timeout_seconds: float) -> Iterator[Sequence[Deletion]]:
         """Yield what to send now: batches of at most ten, at most `most` of them, none whose handle is over."""
         while self._waiting and self._waiting[0].valid_until <= now:
-            self._waiting.popleft()
+            self._give_up([self._waiting.popleft()])
         if self._refused and self._refusals.due(now):
             self._waiting.extend(self._refused)
             self._refused.clear()
@@ -87,6 +94,8 @@ class Deletions:
                 return
             taken = [self._waiting.popleft() for _ in range(min(BATCH_SIZE, len(self._waiting)))]
             batch = [deletion for deletion in taken if deletion.valid_until > now]
+            if len(batch) < len(taken):
+                self._give_up([deletion for deletion in taken if deletion.valid_until <= now])
             if batch:
                 self._sent += len(batch)
                 yield batch
@@ -137,5 +146,10 @@ class Deletions:
 
     def drop(self) -> None:
         """Forget all that is not sent: what is in flight still answers."""
+        self._give_up(self._waiting)
         self._waiting.clear()
         self._refused.clear()
+
+    def _give_up(self, deletions: Iterable[Deletion]) -> None:
+        valid_until = [deletion.valid_until for deletion in deletions if not deletion.refused]
+        self.come_back_at = max([self.come_back_at, *valid_until])

@@ -152,7 +152,7 @@ class Consumer:
             name = answer.queue
             queue = self._queues.answered(name)
             if isinstance(answer, Received):
-                self._worked_at = self._worked_at if queue.deletes_denied else answer.answered_at
+                self._worked_at = self._worked_at if queue.deletes_fail else answer.answered_at
                 queue.receive_succeeded(answer)
                 if answer.messages:
                     if not self._gathered:

@@ -63,13 +63,13 @@ class Queue:
         self._received_once = False
         self._covered_until = float("-inf")
         self._visibility_denied = False
-        self._come_back_at = float("-inf")
+        self._asked_at = self._come_back_at = float("-inf")
         self.gathered: list[Received] = []
         """Answers whose messages wait to be submitted."""
         self.gathered_messages = 0
         """How many messages have arrived and wait to be submitted."""
         self.drained = False
-        """Whether the last answer was empty, and nothing uncounted was invisible when it was asked for."""
+        """Whether the last answer was empty."""
         self.has_backlog = False
         """Whether the last answer was full."""
         self.limited = False
@@ -97,7 +97,8 @@ class Queue:
     def receive_succeeded(self, answer: Received) -> None:
         """Take in an answer to a receive; what it brought is gathered."""
         messages = all_messages = len(answer.messages)
-        self.drained = not messages and not answer.released and answer.sent_at >= self._come_back_at
+        self.drained = not messages and not answer.released
+        self._asked_at = answer.sent_at
         self.has_backlog = messages >= BATCH_SIZE
         if answer.released:
             all_messages += sum(answer.released.values())
@@ -173,7 +174,7 @@ class Queue:
         expired = [answer for answer in received if answer.sent_at + answer.visibility_timeout_seconds <= now]
         if expired:
             self._recorder.release(self.name, {"expired": sum(len(answer.messages) for answer in expired)})
-            self._await([now])
+            self._come_back_at = max(self._come_back_at, now)
             received = [answer for answer in received if answer not in expired]
         leave_invalid = self._binding.leaves_invalid
         parsed = parse(received, self._options.parser, self._wall(), leave_invalid=leave_invalid)
@@ -191,14 +192,8 @@ class Queue:
 
     def not_committed(self, parsed: Parsed) -> None:
         """Take in that a batch may not be on disk: SQS hands its messages out again."""
-        self._await([deletion.valid_until for deletion in (*parsed.deletions, *parsed.left)])
-
-    def _await(self, valid_until: Sequence[float]) -> None:
-        """Don't call the queue empty before messages can have come back that are not counted."""
-        if valid_until:
-            # SQS starts the visibility timeout when it hands them out: at the latest, at the end of the wait.
-            self._come_back_at = max(self._come_back_at, max(valid_until) + UNTIL_EMPTY_WAIT_SECONDS)
-            self.drained = False
+        valid_until = [deletion.valid_until for deletion in (*parsed.deletions, *parsed.left)]
+        self._come_back_at = max([self._come_back_at, *valid_until])
 
     def _make_visible(self, left: Sequence[Deletion]) -> None:
         """Give messages back at once that block their FIFO group until the redrive policy moves them."""
@@ -281,14 +276,17 @@ class Queue:
         return self._deletions.unconfirmed
 
     @property
-    def deletes_denied(self) -> bool:
-        """Whether SQS denied deletes, and has not confirmed one since."""
-        return self._deletions.denied
+    def deletes_fail(self) -> bool:
+        """Whether SQS confirms no deletes."""
+        return self._deletions.failing
 
     @property
     def is_empty(self) -> bool:
-        """Whether it has nothing more to give; undeleted messages come back."""
-        return (self._binding.left or (self.drained and not self.deletes_denied)) and not self.gathered_messages
+        """Whether it has nothing more to give; what is not counted or not deleted comes back."""
+        # SQS starts the visibility timeout when it hands messages out: at the latest, at the end of the wait.
+        come_back_at = max(self._come_back_at, self._deletions.come_back_at) + UNTIL_EMPTY_WAIT_SECONDS
+        drained = self.drained and self._asked_at >= come_back_at and not self._deletions.denied
+        return (drained or self._binding.left) and not self.gathered_messages
 
     def due_at(self, now: float) -> float:
         """When it wants to send something next (monotonic seconds).
