@@ -198,7 +198,9 @@ class Queue:
     def _make_visible(self, left: Sequence[Deletion]) -> None:
         """Give messages back at once that block their FIFO group until the redrive policy moves them."""
         attributes, target = self._binding.attributes, self._binding.target
-        if attributes is None or not attributes.fifo or target is None or self._visibility_denied:
+        if attributes is None or target is None or self._visibility_denied:
+            return
+        if not attributes.fifo or attributes.dead_letter_queue_arn is None:
             return
         for start in range(0, len(left), BATCH_SIZE):
             self._client.make_visible(self.name, target, left[start : start + BATCH_SIZE])

@@ -512,6 +512,16 @@ def test_a_left_message_of_a_fifo_queue_is_given_back_at_once() -> None:
     assert [deletion.message_id for deletion in sent.deletions] == ids_of("a")
 
 
+def test_what_nothing_would_take_away_is_not_given_back_at_once() -> None:
+    """Without the redrive policy, which was removed meanwhile, it would be received again and again, all the time."""
+    house = House(on_invalid="leave").with_queue("orders.fifo", dead_letter_queue_arn=DEAD_LETTERS)
+    house.housekeeping.publish("orders.fifo")
+    house.run()
+    house.sqs.answer_receive("orders.fifo", "a", body=NO_EVENT)
+    house.run()
+    assert house.sqs.made_visible == []
+
+
 def test_where_giving_back_is_denied_it_is_not_asked_again() -> None:
     """The permission is one that `run` can do without."""
     house = House().with_queue("orders.fifo", dead_letter_queue_arn=DEAD_LETTERS)
