@@ -97,6 +97,10 @@ class BatchWindow:
         held_until = oldest_waiting_at + held_seconds
         return min(held_until, self.receives_due_at) if waiting >= BATCH_SIZE else held_until
 
+    def restart(self) -> None:
+        """Wait for nothing until the next answer: a receive failed."""
+        self._wait_seconds = 0.0
+
     def end(self) -> None:
         """From now on nothing waits: the program is stopping."""
         self._window_seconds = self._wait_seconds = 0.0

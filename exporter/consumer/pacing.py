@@ -47,6 +47,7 @@ class Pacing:
     def failed(self, now: float) -> None:
         """Note a failed receive at `now` (monotonic seconds)."""
         self._width = 1
+        self._window.restart()
         self._backoff.failed(now)
 
     def wanted(self, in_flight: int, now: float) -> int:

@@ -44,7 +44,6 @@ class Recorder:
         self._released: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._unwritten_since: float | None = None
         self._under_way = False
-        self._trying = False
         self.working = ledger.problem is None
         """Whether what is received now can be recorded."""
         self._at_first = ledger.problem
@@ -138,7 +137,7 @@ class Recorder:
             self._fail(ended.error)
             return ended.error
         self._instrumentation.committed(ended.seconds)
-        if self._trying:
+        if not self.working:
             self._recovered()
         return ended.fresh or {}
 
@@ -169,7 +168,6 @@ class Recorder:
         problem = self._ledger.problem
         if problem is None:
             # To be read is not enough: without a commit that succeeds, messages would be taken only to be released.
-            self._trying = True
             self.submit({})
         elif self._backoff.due(now):
             self._ledger.reopen()
@@ -180,14 +178,13 @@ class Recorder:
                 self._fail(problem)
 
     def _recovered(self) -> None:
-        self._trying = False
         self.working = True
         self._backoff.succeeded()
         self._readiness.clear("ledger")
         self._instrumentation.ledger_recovered()
 
     def _fail(self, error: LedgerError) -> None:
-        self.working = self._trying = False
+        self.working = False
         self._backoff.failed(self._monotonic())
         self._readiness.set("ledger", str(error))
         self._instrumentation.ledger_failed(error)

@@ -247,6 +247,16 @@ def test_a_failure_waits_for_its_backoff_and_not_for_a_full_batch() -> None:
     assert pacing.wanted(0, 111.0) == 1
 
 
+def test_a_failure_of_a_fast_stream_is_followed_by_one_receive_alone() -> None:
+    """Where several were sent together, SQS that throttles or fails is not asked by all of them again."""
+    pacing = Pacing(MAX_RECEIVES, BatchWindow(1.0))
+    for number in range(100):
+        pacing.answered(9, number * 0.009 - 0.005, number * 0.009)
+    assert pacing.wanted(0, 2.0) > 1
+    pacing.failed(2.0)
+    assert pacing.wanted(0, 13.0) == 1
+
+
 def test_receives_that_find_nothing_are_a_second_apart() -> None:
     """Even with `--sqs.wait 0`, and whatever the window."""
     for window_seconds in (0.0, 1.0):

@@ -431,6 +431,23 @@ def test_a_ledger_that_works_again_is_proved_by_a_commit_before_anything_is_rece
     assert house.readiness.status().sentence != "The disk is full."
 
 
+def test_a_ledger_that_works_again_is_proved_by_a_commit_of_messages_as_well() -> None:
+    """Of a receive that was open meanwhile: they are deleted, and don't come back."""
+    house = House(max_receives=2).with_queue()
+    house.sqs.answer_receive("orders", *numbered("first"))
+    house.run(after_seconds=COMMIT_WAIT_SECONDS)
+    house.run(after_seconds=COMMIT_WAIT_SECONDS)
+    house.sqs.confirm_delete("orders")
+    house.ledger.fails_with = LedgerError("full", "The disk is full.")
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    assert len(house.sqs.receives) == 1
+    house.ledger.problem = None
+    house.sqs.answer_receive("orders", "b")
+    house.run()
+    assert [deletion.message_id for sent in house.sqs.deletes for deletion in sent.deletions] == ids_of("b")
+
+
 def test_sqs_is_not_blamed_for_its_silence_while_the_ledger_failed() -> None:
     """Nothing was asked of it: what is asked afterwards may take its time."""
     house = failed_ledger()
