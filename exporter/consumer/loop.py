@@ -73,7 +73,6 @@ class Consumer:
         self._until_empty_timeout_seconds = until_empty_timeout_seconds
         self._monotonic = monotonic
         self._wall = wall
-
         self._told_at = float("-inf")
         self._gathered: dict[str, Queue] = {}
         """Queues whose messages wait to be submitted."""
@@ -152,7 +151,6 @@ class Consumer:
             name = answer.queue
             queue = self._queues.answered(name)
             if isinstance(answer, Received):
-                self._worked_at = self._worked_at if queue.deletes_fail else answer.answered_at
                 queue.receive_succeeded(answer)
                 if answer.messages:
                     if not self._gathered:
@@ -163,6 +161,8 @@ class Consumer:
                 queue.deleted(answer)
             elif isinstance(answer, Failed):
                 self._failed(queue, answer)
+            if not isinstance(answer, Failed) and not queue.deletes_fail:
+                self._worked_at = answer.answered_at
 
     def _failed(self, queue: Queue, answer: Failed) -> None:
         if answer.operation == "receive":

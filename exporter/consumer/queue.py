@@ -114,12 +114,10 @@ class Queue:
         oldest_seconds = 0.0 if self.has_backlog else oldest_age_seconds(answer, self._wall)
         self._pacing.answered(all_messages, answer.sent_at, answer.answered_at, oldest_seconds)
         self.readiness.receive_succeeded(answer.answered_at)
+        self._tell_quota()
         if messages:
-            self.readiness.clear("quota")
             self.gathered.append(answer)
             self.gathered_messages += messages
-        else:
-            self._tell_quota()
 
     def _advance(self, answer: Received) -> None:
         """Let the queue's clock run by the time in which receives succeeded, pauses between two of them included.
@@ -147,7 +145,10 @@ class Queue:
             reason = answer.failed[0][1]
             self._deletes_failed(refused, at, reason, f"none of {len(refused)} deletes was confirmed")
             return
-        self._recorder.settle(self.name, [one.message_id for one in confirmed if at < one.valid_until])
+        settled = [one.message_id for one in confirmed if at < one.valid_until]
+        if len(settled) < len(confirmed):
+            self._come_back_at = max(self._come_back_at, at)  # they may have been deleted in vain
+        self._recorder.settle(self.name, settled)
         self._deletions.confirmed(confirmed)
         if refused:
             self._deletions.refused(refused, at)
@@ -192,8 +193,7 @@ class Queue:
 
     def not_committed(self, parsed: Parsed) -> None:
         """Take in that a batch may not be on disk: SQS hands its messages out again."""
-        valid_until = [deletion.valid_until for deletion in (*parsed.deletions, *parsed.left)]
-        self._come_back_at = max([self._come_back_at, *valid_until])
+        self._come_back_at = max([self._come_back_at, *(one.valid_until for one in (*parsed.deletions, *parsed.left))])
 
     def _make_visible(self, left: Sequence[Deletion]) -> None:
         """Give messages back at once that block their FIFO group until the redrive policy moves them."""

@@ -922,6 +922,21 @@ def test_until_empty_waits_for_messages_whose_deletes_failed_to_come_back() -> N
     assert house.ledger.counted["orders"] == 1
 
 
+def test_until_empty_asks_again_after_a_delete_was_confirmed_late() -> None:
+    """Its handle may have been over, and SQS says that it has deleted then, too."""
+    house = House(until_empty=True).with_queue(visibility_timeout_seconds=30)
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.answer_receive("orders")
+    house.run(after_seconds=1.0)
+    house.clock.now += 30.0
+    house.sqs.confirm_delete("orders")
+    house.run()
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    house.run()
+    assert len(house.sqs.receives) == 1
+
+
 @pytest.mark.parametrize(
     ("reason", "sentence"), [("access_denied", "SQS denies sqs:DeleteMessage"), ("server", r"deletes fail \(server\)")]
 )
@@ -941,6 +956,24 @@ def test_until_empty_ends_with_an_error_while_deletes_fail(reason: str, sentence
 
     with pytest.raises(ExporterError, match=f"nothing has worked .*{sentence}"):
         for_a_minute()
+
+
+def test_until_empty_goes_on_for_as_long_as_deletes_are_confirmed() -> None:
+    """Nothing is received while many wait, and one batch at a time tries, again and again."""
+    house = House(until_empty=True).with_queue(visibility_timeout_seconds=600)
+    for batch in range(20):
+        house.sqs.answer_receive("orders", *numbered(str(batch)))
+        house.run(after_seconds=COMMIT_WAIT_SECONDS)
+    while house.sqs.receives:
+        house.sqs.answer_receive("orders")
+    for _ in range(10):
+        while house.sqs.deletes:
+            house.sqs.fail_delete("orders", "server")
+        house.run()
+        house.run(after_seconds=11.0)
+        house.sqs.confirm_delete("orders")
+        house.run()
+        assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
 
 
 def test_until_empty_does_not_blame_sqs_for_a_queue_that_is_empty() -> None:
