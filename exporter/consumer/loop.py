@@ -137,6 +137,7 @@ class Consumer:
             recorder=self._recorder,
             instrumentation=self._instrumentation,
             readiness=self._readiness.add_queue(state.name),
+            clock_skew_seconds=lambda: self._housekeeping.clock_skew_seconds,
             wall=self._wall,
         )
         self._instrumentation.queue_taken_up(state.name)
@@ -295,6 +296,4 @@ class Consumer:
         )
 
     def _abandon_receives(self) -> None:
-        abandoned = self._client.abandon_receives()
-        if abandoned:
-            self._instrumentation.receives_abandoned(abandoned)
+        self._instrumentation.receives_abandoned(self._client.abandon_receives())

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from exporter.events.event import Event, EventParser
     from exporter.sqs.answers import Message, Received
 
+SKEW_ERROR_SECONDS = 0.5
+"""How exactly a clock skew is known: what SQS says of its own clock is cut to whole seconds."""
+
 
 @dataclass(slots=True)
 class Parsed:
@@ -60,10 +63,19 @@ def parse(received: Sequence[Received], parser: EventParser, wall_seconds: float
     return Parsed(list(map(Delivery, message_ids, outcomes)), sent_at_seconds, deletions, left, invalid)
 
 
-def oldest_age_seconds(answer: Received, wall: Callable[[], float]) -> float:
-    """Return how long the oldest of the messages was in the queue, as far as SQS said when they were sent, else 0."""
+def oldest_age_seconds(answer: Received, wall: Callable[[], float], clock_skew_seconds: float | None) -> float:
+    """Return how long the oldest of the messages was in the queue, as far as SQS said when they were sent, else 0.
+
+    Rather too short than too long: `clock_skew_seconds` is about how far `wall` is ahead of SQS's clock, None where
+    that is not known.
+    """
     sent = [message.sent_at_seconds for message in answer.messages if message.sent_at_seconds is not None]
-    return wall() - min(sent) if sent else 0.0
+    if not sent:
+        return 0.0
+    age_seconds = wall() - min(sent)
+    if clock_skew_seconds is not None and clock_skew_seconds > SKEW_ERROR_SECONDS:
+        age_seconds -= clock_skew_seconds + SKEW_ERROR_SECONDS
+    return age_seconds
 
 
 def ages_seconds(parsed: Parsed, fresh: Sequence[bool], wall_seconds: float) -> tuple[list[float], list[float]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING
 
 from exporter.consumer import quota
@@ -45,7 +44,8 @@ class Queue:
         recorder: Recorder,
         instrumentation: Instrumentation,
         readiness: QueueReadiness,
-        wall: Callable[[], float] = time.time,
+        clock_skew_seconds: Callable[[], float | None],
+        wall: Callable[[], float],
     ) -> None:
         self.name = name
         self._options = options
@@ -54,6 +54,7 @@ class Queue:
         self._instrumentation = instrumentation
         self.readiness = readiness
         """What is told of it."""
+        self._clock_skew_seconds = clock_skew_seconds
         self._wall = wall
         self._window = BatchWindow(0.0 if options.until_empty else options.batch_window_seconds)
         self._pacing = Pacing(options.max_receives, self._window)
@@ -81,9 +82,6 @@ class Queue:
         """Take over what is known of the queue now. Raises WrongSettingError and LedgerError for a queue named."""
         self._binding.follow(state)
         self._depth = state.depth
-        self._tell_quota()
-
-    def _tell_quota(self) -> None:
         self._tell("quota", quota.reached(self._depth) if self.drained else None)
 
     def _tell(self, part: str, obstacle: str | None) -> None:
@@ -111,10 +109,11 @@ class Queue:
                 return
         self._advance(answer)
         self._received_once = True
-        oldest_seconds = 0.0 if self.has_backlog else oldest_age_seconds(answer, self._wall)
+        skew_seconds = self._clock_skew_seconds()
+        oldest_seconds = 0.0 if self.has_backlog else oldest_age_seconds(answer, self._wall, skew_seconds)
         self._pacing.answered(all_messages, answer.sent_at, answer.answered_at, oldest_seconds)
         self.readiness.receive_succeeded(answer.answered_at)
-        self._tell_quota()
+        self._tell("quota", quota.reached(self._depth) if self.drained else None)
         if messages:
             self.gathered.append(answer)
             self.gathered_messages += messages

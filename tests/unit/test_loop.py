@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from consumer_parts import House, ids_of
+from consumer_parts import WALL_SECONDS, House, ids_of
 
 from exporter.consumer.loop import (
     COMMIT_MESSAGES,
@@ -214,6 +214,20 @@ def with_backlog() -> House:
 def numbered(name: str) -> list[str]:
     """Name a full batch of messages."""
     return [f"{name}-{number}" for number in range(10)]
+
+
+def test_a_clock_that_is_ahead_of_sqs_does_not_take_a_stream_for_a_backlog() -> None:
+    """Its messages seem to be older than they are; receives would come back nearly empty, and SQS bills each."""
+    house = House(batch_window_seconds=1.0)
+    house.consumer._wall = lambda: WALL_SECONDS + 5.0  # noqa: SLF001 - the machine's
+    house.housekeeping.clock_skew_seconds = 4.6
+    house.with_queue()
+    for name in ("a", "b"):
+        house.sqs.answer_receive("orders", name)
+        house.run()
+        assert house.sqs.receives == []
+        house.run(after_seconds=1.0)
+        assert len(house.sqs.receives) == 1
 
 
 def test_sqs_is_not_blamed_for_its_silence_in_a_long_batch_window() -> None:
