@@ -60,7 +60,8 @@ class Queues:
             self._note_receives(name)
         self._most = max(self._max_receives, sum(not state.gone for state in states.values()))
         self.shortest_visibility_timeout_seconds = min(
-            (queue.visibility_timeout_seconds for queue in self.by_name.values()), default=float("inf")
+            (queue.visibility_timeout_seconds for name, queue in self.by_name.items() if not states[name].gone),
+            default=float("inf"),
         )
         self.visit_all()
 

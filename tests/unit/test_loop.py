@@ -358,6 +358,21 @@ def test_receives_pause_when_a_commit_takes_a_quarter_of_the_visibility_timeout(
     assert house.sqs.receives == []
 
 
+def test_the_visibility_timeout_of_a_queue_that_is_gone_pauses_no_receives() -> None:
+    """None of its messages are on their way."""
+    house = House()
+    house.housekeeping.publish("shop-a", named=False, visibility_timeout_seconds=2)
+    house.with_queue(visibility_timeout_seconds=40)
+    house.sqs.fail_receive("shop-a", "queue_not_found")
+    house.housekeeping.publish("shop-a", named=False, visibility_timeout_seconds=2, gone=True)
+    house.ledger.slow = True
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    house.sqs.answer_receive("orders", "b")
+    house.run(after_seconds=2.0)
+    assert len(house.sqs.receives) == 1
+
+
 def test_what_expired_before_it_could_be_submitted_is_released() -> None:
     """SQS has handed it out again by then; the accounts say where it went."""
     house = House().with_queue(visibility_timeout_seconds=30)
