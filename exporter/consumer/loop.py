@@ -278,6 +278,7 @@ class Consumer:
             )
         return (
             bool(self._queues.by_name)
+            and self._queues.all_found
             and all(queue.is_empty for queue in self._queues.by_name.values())
             and self._recorder.working
             and not self._client.receives_in_flight()

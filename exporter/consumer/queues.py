@@ -34,6 +34,8 @@ class Queues:
         self._most = max_receives
         self._states: Mapping[str, QueueState] = {}
         self.by_name: dict[str, Queue] = {}
+        self.all_found = False
+        """Whether `by_name` has every queue that a prefix stands for."""
         self.to_visit: dict[str, Queue] = {}
         """Queues that may have something to send: those with news, and those whose time has come."""
         self.shortest_visibility_timeout_seconds = float("inf")
@@ -49,6 +51,7 @@ class Queues:
 
     def follow_housekeeping(self) -> None:
         """Take up what the housekeeping thread found out; the mapping is another one where anything changed."""
+        self.all_found = self._housekeeping.all_found  # before the queues are looked at, or one could be missed
         states = self._housekeeping.queues
         if states is self._states:
             return

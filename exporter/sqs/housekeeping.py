@@ -99,6 +99,11 @@ class Housekeeping:
         return self._queues
 
     @property
+    def all_found(self) -> bool:
+        """Whether every queue is in `queues` that a prefix stands for now, but for those that are left out."""
+        return self._prefixes.all_found
+
+    @property
     def left_out(self) -> Mapping[str, str]:
         """The queues that a prefix does not take, each with a sentence that says why, by name."""
         return self._prefixes.left_out

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from exporter.sqs.aws import Connection
     from exporter.sqs.lookups import LookupOperation
-    from exporter.sqs.schedule import Schedule
+    from exporter.sqs.schedule import Key, Schedule
 
 LIST_SECONDS = 60.0
 """How often SQS is asked which queues a prefix stands for."""
@@ -60,7 +60,10 @@ class Prefixes:
         """The queues that a prefix does not take, each with a sentence that says why, by name."""
         self.problems: Mapping[str, QueueUnavailableError] = MappingProxyType({})
         """Why a prefix finds no queue now: a sentence with the way out, by prefix."""
+        self._unanswered: set[Key] = set()
+        """Prefixes that were not listed yet, and queues that they found and that are neither taken nor left out yet."""
         for prefix in prefixes:
+            self._unanswered.add(("prefix", prefix))
             schedule.add(
                 ("prefix", prefix),
                 partial(list_queues, connection, prefix, partial(count, prefix)),
@@ -68,6 +71,11 @@ class Prefixes:
                 partial(self._list_failed, prefix),
                 list_seconds,
             )
+
+    @property
+    def all_found(self) -> bool:
+        """Whether each prefix was listed, and each queue that it found is taken or left out."""
+        return not self._unanswered
 
     def redrive_policy_read(self, dead_letter_queue: str) -> None:
         """Note that some queue's dead-letter queue has this name: SQS is asked at once whether it is one of ours."""
@@ -77,6 +85,7 @@ class Prefixes:
     def queue_gone(self, name: str) -> None:
         """Note that a queue was deleted: it is asked about again when a prefix finds it again."""
         self._schedule.remove(("sources", name))
+        self._unanswered.discard(("sources", name))
 
     def _listed(self, prefix: str, urls: Mapping[str, str]) -> None:
         for name, url in urls.items():
@@ -85,6 +94,7 @@ class Prefixes:
                 self._leave_out(name, f'Queue "{name}" of prefix "{prefix}" is left out: --queue names {other} too')
             elif not self._served(name) and ("sources", name) not in self._schedule:
                 self._ask_for_sources(name, url)
+        self._unanswered.discard(("prefix", prefix))
         if urls:
             self._set_problem(prefix, None)
             return
@@ -94,6 +104,7 @@ class Prefixes:
 
     def _ask_for_sources(self, name: str, url: str) -> None:
         lookup = QueueLookup(self._connection, name, partial(self._count, name), url=url)
+        self._unanswered.add(("sources", name))
         self._schedule.add(
             ("sources", name),
             lookup.sources,
@@ -133,12 +144,14 @@ class Prefixes:
         if source is not None:
             sentence = f'Queue "{name}" is left out: it is the dead-letter queue of "{source}"; name it to count it'
             self._leave_out(name, sentence)
-            return
-        self._leave_out_no_more(name)
-        if not self._served(name):
-            self._take(lookup)
+        else:
+            self._leave_out_no_more(name)
+            if not self._served(name):
+                self._take(lookup)
+        self._unanswered.discard(("sources", name))
 
     def _sources_failed(self, name: str, error: Exception) -> None:
+        self._unanswered.discard(("sources", name))
         if self._served(name):
             # It was none a while ago, and is counted: one call that fails is no reason to stop.
             return

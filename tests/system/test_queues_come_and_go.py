@@ -187,6 +187,11 @@ def until_empty_ends_with_1_when_nothing_works(ledger: Path) -> None:
             assert exporter.wait() == 1
             assert 'missing: Queue "missing"' in exporter.stderr[-1], exporter.last_lines
             assert sqs.account("good").deleted == 1
+            sqs.fault("error", "ListQueues", code="AccessDeniedException")
+            exporter.queue = "good,shop-*"
+            exporter.launch()
+            assert exporter.wait() == 1
+            assert "grant sqs:ListQueues" in exporter.stderr[-1], exporter.last_lines
 
 
 def the_quota_of_messages_in_flight_is_told(ledger: Path) -> None:

@@ -276,6 +276,7 @@ class HandMadeHousekeeping:
 
     def __init__(self) -> None:
         self.queues: Mapping[str, QueueState] = {}
+        self.all_found = True
         self.clock_skew_seconds: float | None = None
         self.woken: list[str] = []
 

@@ -856,6 +856,23 @@ def test_until_empty_ends_when_every_queue_is_empty_and_all_is_deleted() -> None
     assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
 
 
+def test_until_empty_waits_until_each_prefix_was_listed() -> None:
+    """A named queue may be empty before it is known which others there are."""
+    house = House(until_empty=True).with_queue()
+    house.housekeeping.all_found = False
+    house.run()
+    house.sqs.answer_receive("orders")
+    house.run()
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    house.housekeeping.all_found = True
+    house.housekeeping.publish("shop-a", named=False)
+    house.run()
+    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    house.sqs.answer_receive("shop-a")
+    house.run()
+    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+
+
 def test_until_empty_does_not_call_a_queue_empty_whose_deletes_are_denied() -> None:
     """What was not deleted comes back."""
     house = House(until_empty=True).with_queue()
