@@ -27,7 +27,7 @@ def advice(attributes: QueueAttributes, settings: Settings) -> Iterator[str]:
             f"maxReceiveCount of queue {name} is {most}: SQS also counts receives whose answer never arrived, so good "
             f"messages are moved to the dead-letter queue uncounted; set it to {FEWEST_RECEIVES} or more"
         )
-    if settings.sqs.on_invalid == "leave" and attributes.dead_letter_queue_arn is None:
+    if settings.sqs.on_invalid == "leave" and attributes.dead_letter_queue_arn is None and not attributes.assumed:
         yield (
             f"--sqs.on-invalid is leave, but queue {name} has no redrive policy, so run will take nothing from it: "
             f"give it one, or choose auto or delete"

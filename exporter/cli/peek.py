@@ -73,18 +73,17 @@ class _Look:
         except Exception as error:
             raise connection.unavailable(queue, error) from error
         self._url = look.target.queue_url
-        self._known = look.attributes is not None
         self.attributes: QueueAttributes = look.attributes or lookup.assumed_attributes(look.target)
 
     @property
     def needs_force(self) -> bool:
         """Whether looking may move messages to a dead-letter queue."""
-        return not self._known or self.attributes.dead_letter_queue_arn is not None
+        return self.attributes.assumed or self.attributes.dead_letter_queue_arn is not None
 
     @property
     def why(self) -> str:
         """Why it needs force."""
-        if not self._known:
+        if self.attributes.assumed:
             return "its attributes may not be read (sqs:GetQueueAttributes), so it may have a redrive policy"
         dead = str(self.attributes.dead_letter_queue_arn).rpartition(":")[2]
         times = self.attributes.max_receive_count or 0
@@ -97,7 +96,7 @@ class _Look:
     def warning(self) -> str:
         """What a look changes."""
         said = f"each message that peek shows counts as received once more: {self.attributes.name}"
-        if not self._known:
+        if self.attributes.assumed:
             return f"{said} may have a redrive policy, which can't be read"
         if self.attributes.dead_letter_queue_arn is None:
             return f"{said} has no redrive policy, so nothing comes of it"

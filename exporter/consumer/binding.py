@@ -79,7 +79,8 @@ class Binding:
 
     def _take_attributes(self, attributes: QueueAttributes) -> None:
         first = self.attributes is None
-        if first and self._options.on_invalid == "leave" and attributes.dead_letter_queue_arn is None:
+        has_no_redrive_policy = attributes.dead_letter_queue_arn is None and not attributes.assumed
+        if first and self._options.on_invalid == "leave" and has_no_redrive_policy:
             wrong = WrongSettingError(
                 f"--sqs.on-invalid is leave, but queue {attributes.name} has no redrive policy that would ever take "
                 f"the messages away: use delete or auto, or give the queue a dead-letter queue",

@@ -15,10 +15,11 @@ INVALID_LABEL = "__invalid__"
 """What stands for the value of a label that can't be shown."""
 
 MAX_LABELS = 10
-RESERVED_LABELS = frozenset({"queue", "type", "ledger", "le", "instance", "job"})
+RESERVED_LABELS = frozenset({"queue", "type", "ledger", "le", "instance", "job", "cluster", "pod", "node"})
+"""Ours, Prometheus' own, and what a scrape in Kubernetes adds: shipped rules join by `cluster` and blank the others."""
 LABELS_RULE = (
     "names with paths, such as currency,country=shipping.country: at most 10 different names of letters, digits and _, "
-    "none of queue, type, ledger, le, instance and job, none that starts with __"
+    "none of queue, type, ledger, le, instance, job, cluster, pod and node, none that starts with __"
 )
 
 # https://prometheus.io/docs/concepts/data_model/#metric-names-and-labels

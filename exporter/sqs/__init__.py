@@ -81,6 +81,8 @@ class QueueAttributes:
     """The customer's or AWS's key that encrypts the messages; None for SQS's own and for no encryption."""
     created_seconds: int | None = None
     """Unix time of creation: a queue that was deleted and made again has the same ARN, and another one of these."""
+    assumed: bool = False
+    """Whether they may not be read: then nobody knows whether there is a redrive policy."""
 
     @property
     def fifo(self) -> bool:

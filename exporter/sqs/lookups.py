@@ -86,7 +86,8 @@ class QueueLookup:
         """Return what can be said of a queue whose attributes may not be read."""
         partition = self.connection.client.meta.partition
         account = account_of(target.queue_url)
-        return QueueAttributes(self.name, f"arn:{partition}:sqs:{target.region}:{account}:{self.name}")
+        arn = f"arn:{partition}:sqs:{target.region}:{account}:{self.name}"
+        return QueueAttributes(self.name, arn, assumed=True)
 
     def visible_in(self, dead_letter_queue_arn: str) -> int | None:
         """Return how many messages are visible in the queue's dead-letter queue."""

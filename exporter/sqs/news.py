@@ -64,7 +64,8 @@ class QueueNews:
             name,
             "attributes",
             f'The attributes of queue "{name}" may not be read: grant sqs:GetQueueAttributes, or '
-            f"its depth stays unknown and a visibility timeout of 30 s and a retention of 14 days are assumed",
+            f"its depth stays unknown and a visibility timeout of 30 s and a retention of 14 days are assumed, "
+            "and no redrive policy: what is no event is deleted, unless --sqs.on-invalid is leave",
         )
 
     def attributes_read(self, name: str) -> None:

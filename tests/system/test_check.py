@@ -131,6 +131,8 @@ def test_a_permission_that_run_can_do_without_is_a_warning(check: Check) -> None
     found = check.findings(code=0)
     assert found["queue"][0][0] == "warning"
     assert "grant sqs:GetQueueAttributes" in found["queue"][0][1]
+    left = check.findings("--sqs.on-invalid", "leave", code=0)
+    assert len(left["queue"]) == 1, left
 
 
 def test_a_fifo_queue_with_a_redrive_policy_needs_change_message_visibility(check: Check) -> None:

@@ -199,6 +199,19 @@ def test_leaving_invalid_messages_without_a_redrive_policy_is_refused(tmp_path: 
             assert "redrive policy" in exporter.stderr[-1]
 
 
+def test_invalid_messages_are_left_where_nobody_knows_of_a_redrive_policy(tmp_path: Path) -> None:
+    """Attributes that may not be read are no reason to refuse what was asked for."""
+    with FakeSqs() as sqs:
+        sqs.fault("error", "GetQueueAttributes", code="AccessDenied", status=403)
+        sqs.send(["nonsense", EVENT])
+        leave = ("--sqs.on-invalid", "leave")
+        with ExporterProcess(sqs.environment, tmp_path / "ledger.db", *leave) as exporter:
+            exporter.wait_for(lambda scrape: (scrape.counted, scrape.rejected) == (1, 1))
+            sqs.wait_until(lambda account: account.deleted == 1)
+            assert exporter.terminate() == 0
+        assert sqs.account().in_flight == 1
+
+
 def test_a_negative_value_and_further_types_keep_totals_exact(tmp_path: Path) -> None:
     """Net is value minus negative, all three series exist for a known type, and types beyond the cap go to one."""
     events = [("refund", "-2.5"), ("refund", "0.1"), ("refund", '"0.2"'), ("extra", "1"), ("late", "7")]

@@ -307,7 +307,23 @@ def test_labels_are_names_with_paths(text: str, labels: tuple[tuple[str, str], .
 @pytest.mark.parametrize(
     "text",
     [
-        *("shipping.country", "1a", "a-b", "é", "__a", "queue", "type=kind", "ledger", "le", "instance", "job", "a,a"),
+        *(
+            "shipping.country",
+            "1a",
+            "a-b",
+            "é",
+            "__a",
+            "queue",
+            "type=kind",
+            "ledger",
+            "le",
+            "instance",
+            "job",
+            "cluster",
+            "pod",
+            "node",
+            "a,a",
+        ),
         *("=x", "a=", "a=x.", "a=x y", 'a="x', "a==b", 'a"b"', ",".join(f"a{number}" for number in range(11))),
     ],
 )

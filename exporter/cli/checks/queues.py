@@ -86,7 +86,8 @@ class Queues:
             yield warning(
                 "queue",
                 f"{lookup.name} is there, but its attributes may not be read: grant sqs:GetQueueAttributes, or its "
-                f"depth stays unknown and a visibility timeout of 30 s and a retention of 14 days are assumed",
+                f"depth stays unknown and a visibility timeout of 30 s and a retention of 14 days are assumed, "
+                "and no redrive policy: what is no event is deleted, unless --sqs.on-invalid is leave",
             )
             attributes = lookup.assumed_attributes(look.target)
         else:
