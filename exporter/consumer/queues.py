@@ -117,7 +117,7 @@ class Queues:
         for name, queue in self.to_visit.items():
             self._due_at[name] = queue.due_at(now)
             if name in self._without_receives:
-                queue.readiness.receives_pause(now)
+                queue.readiness.receives_wait(now)
         self.next_due_at = min(self._due_at.values(), default=float("inf"))
         if receiving:
             self.to_visit = {name: queue for name, queue in self.to_visit.items() if queue.look_again}

@@ -101,6 +101,11 @@ class QueueReadiness(_Obstacles):
         """Nothing is asked of SQS at `at` (monotonic seconds): its silence says nothing."""
         self._not_asked_until = at
 
+    def receives_wait(self, at: float) -> None:
+        """No receive is in flight at `at` (monotonic seconds), which is a pause unless it follows a failure."""
+        if self._receives_failing is None:
+            self.receives_pause(at)
+
     def deletes_succeeded(self) -> None:
         """SQS confirmed a delete."""
         self._deletes_failing = None

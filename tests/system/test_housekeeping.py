@@ -263,7 +263,7 @@ def test_denied_attributes_leave_the_queue_usable(stub: StubSqs) -> None:
         run.events.next("grant sqs:GetQueueAttributes")
         run.events.next("found")
         assert run.state.attributes == QueueAttributes(
-            "events", f"arn:aws:sqs:us-east-1:{ACCOUNT}:events", 30, None, None
+            "events", f"arn:aws:sqs:us-east-1:{ACCOUNT}:events", 30, None, None, assumed=True
         )
         stub.wait_for("GetQueueAttributes", 3)
         assert run.state.target is not None

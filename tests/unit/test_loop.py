@@ -241,6 +241,19 @@ def test_sqs_is_not_blamed_for_its_silence_in_a_long_batch_window() -> None:
     assert house.readiness.status().sentence == "Ready."
 
 
+def test_a_pause_after_a_failure_makes_nobody_forget_how_long_sqs_was_silent() -> None:
+    """The receive after the last answer got none; the next is sent after a backoff, which is no pause of ours."""
+    house = House().with_queue()
+    house.sqs.answer_receive("orders", "a")
+    house.run()
+    for _ in range(26):
+        house.run(after_seconds=1.0)
+    house.sqs.fail_receive("orders", "timeout")
+    for _ in range(3):
+        house.run(after_seconds=1.0)
+    assert house.readiness.status().sentence == "SQS has not answered a receive for 28 s"
+
+
 # The ledger's clock
 
 
