@@ -251,7 +251,7 @@ def test_a_pause_after_a_failure_makes_nobody_forget_how_long_sqs_was_silent() -
     house.sqs.fail_receive("orders", "timeout")
     for _ in range(3):
         house.run(after_seconds=1.0)
-    assert house.readiness.status().sentence == "SQS has not answered a receive for 28 s"
+    assert house.readiness.status().sentence == "SQS has not answered a receive for 29 s"
 
 
 # The ledger's clock
