@@ -70,8 +70,8 @@ def test_a_long_or_deep_body_becomes_what_the_format_says() -> None:
 
 
 def test_no_body_takes_more_than_50_ms_of_cpu() -> None:
-    """The dearest body of the corpus stays below the limit, in one of five attempts: a busy machine adds to each."""
-    too_dear = [case.name for case in large_cases() if all(cpu_seconds(case.body) > MAX_CPU_SECONDS for _ in range(5))]
+    """The dearest body of the corpus stays below the limit, in one of twenty attempts: a busy machine adds to each."""
+    too_dear = [case.name for case in large_cases() if all(cpu_seconds(case.body) > MAX_CPU_SECONDS for _ in range(20))]
     assert too_dear == []
 
 
