@@ -363,6 +363,10 @@ class House:
         self.clock.now += after_seconds
         self.consumer.run_once()
 
+    def done(self, *, after_seconds: float = 0.0) -> bool:
+        """Whether `run` would end now, or so much later."""
+        return self.consumer._done(self.clock.now + after_seconds)  # noqa: SLF001 - `run` asks it before each iteration
+
     def with_queue(self, name: str = "orders", **known: object) -> House:
         """Publish a queue and let its first receive go out."""
         self.housekeeping.publish(name, **known)  # type: ignore[arg-type]  # what `publish` takes

@@ -773,7 +773,7 @@ def test_after_a_stop_open_long_polls_are_given_their_time_and_what_they_bring_i
     house = House(batch_window_seconds=1.0).with_queue()
     house.consumer.stop()
     house.run()
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     house.clock.now += 1.0
     house.sqs.answer_receive("orders", "a")
     house.run()
@@ -781,7 +781,7 @@ def test_after_a_stop_open_long_polls_are_given_their_time_and_what_they_bring_i
     assert len(house.sqs.deletes) == 1
     house.sqs.confirm_delete("orders")
     house.run()
-    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert house.done()
 
 
 def test_a_long_poll_that_stays_open_does_not_forfeit_the_deletes_grace() -> None:
@@ -791,9 +791,9 @@ def test_a_long_poll_that_stays_open_does_not_forfeit_the_deletes_grace() -> Non
     house.run()
     house.consumer.stop()
     house.clock.now += 4.0
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     assert house.sqs.abandoned["orders"] >= 1
-    assert house.consumer._done(house.clock.now + DELETE_GRACE_SECONDS)  # noqa: SLF001 - the same
+    assert house.done(after_seconds=DELETE_GRACE_SECONDS)
 
 
 def test_a_stop_waits_for_the_commit_under_way_and_deletes_after_it() -> None:
@@ -804,13 +804,13 @@ def test_a_stop_waits_for_the_commit_under_way_and_deletes_after_it() -> None:
     house.run()
     house.consumer.stop()
     house.run(after_seconds=4.0)
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     house.ledger.end()
     house.run()
     assert len(house.sqs.deletes) == 1
     house.sqs.confirm_delete("orders")
     house.run()
-    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert house.done()
 
 
 @pytest.mark.parametrize("until_empty", [False, True])
@@ -827,7 +827,7 @@ def test_what_was_released_last_is_accounted_for_before_the_end(until_empty: boo
     house.sqs.answer_receive("orders", released={"malformed": 2})
     house.run()
     until = house.clock.now + 3.0
-    while house.clock.now < until and not house.consumer._done(house.clock.now):  # noqa: SLF001 - what `run` asks
+    while house.clock.now < until and not house.done():
         house.run(after_seconds=0.1)
         if house.sqs.receives:
             house.sqs.answer_receive("orders")
@@ -849,7 +849,7 @@ def test_a_stop_waits_for_a_slow_commit_without_asking_for_it_all_the_time() -> 
     for _ in range(12):
         house.run(after_seconds=ITERATION_SECONDS)
     assert set(house.sqs.waits) == {ITERATION_SECONDS}
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
 
 
 def test_until_empty_ends_when_every_queue_is_empty_and_all_is_deleted() -> None:
@@ -861,12 +861,12 @@ def test_until_empty_ends_when_every_queue_is_empty_and_all_is_deleted() -> None
     house.sqs.answer_receive("a", "1")
     house.sqs.answer_receive("b")
     house.run()
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     house.sqs.confirm_delete("a")
     house.run()
     house.sqs.answer_receive("a")
     house.run()
-    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert house.done()
 
 
 def test_until_empty_waits_until_each_prefix_was_listed() -> None:
@@ -876,14 +876,14 @@ def test_until_empty_waits_until_each_prefix_was_listed() -> None:
     house.run()
     house.sqs.answer_receive("orders")
     house.run()
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     house.housekeeping.all_found = True
     house.housekeeping.publish("shop-a", named=False)
     house.run()
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert not house.done()
     house.sqs.answer_receive("shop-a")
     house.run()
-    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert house.done()
 
 
 def test_until_empty_does_not_call_a_queue_empty_whose_deletes_are_denied() -> None:
@@ -893,7 +893,7 @@ def test_until_empty_does_not_call_a_queue_empty_whose_deletes_are_denied() -> N
     house.run()
     house.sqs.fail_delete("orders", "access_denied")
     house.run()
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
 
 
 def test_until_empty_waits_for_messages_whose_commit_failed_to_come_back() -> None:
@@ -912,7 +912,7 @@ def test_until_empty_waits_for_messages_whose_commit_failed_to_come_back() -> No
         house.run(after_seconds=10.0)
         house.sqs.answer_receive("orders")
         house.run()
-        assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+        assert not house.done()
     house.run(after_seconds=10.0)
     house.sqs.answer_receive("orders", "a")
     house.run()
@@ -920,7 +920,7 @@ def test_until_empty_waits_for_messages_whose_commit_failed_to_come_back() -> No
     house.run()
     house.sqs.answer_receive("orders")
     house.run()
-    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert house.done()
     assert house.ledger.counted["orders"] == 1
 
 
@@ -938,7 +938,7 @@ def test_until_empty_asks_again_after_messages_have_expired() -> None:
     house.ledger.slow = False
     house.run()
     assert house.ledger.released == {"expired": 1}
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     house.run()
     assert len(house.sqs.receives) == 1
 
@@ -953,7 +953,7 @@ def test_until_empty_does_not_wait_for_a_queue_of_a_prefix_that_is_gone() -> Non
     house.sqs.fail_receive("shop-b", "queue_not_found")
     house.housekeeping.publish("shop-b", named=False, gone=True)
     house.run()
-    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert house.done()
 
 
 def test_until_empty_waits_for_messages_whose_deletes_failed_to_come_back() -> None:
@@ -962,14 +962,14 @@ def test_until_empty_waits_for_messages_whose_deletes_failed_to_come_back() -> N
     house.sqs.answer_receive("orders", "a")
     house.run()
     while house.clock.now < 1030.0:
-        assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+        assert not house.done()
         if house.sqs.receives:
             house.sqs.answer_receive("orders")
         if house.sqs.deletes:
             house.sqs.fail_delete("orders", "server")
         house.run(after_seconds=1.0)
     house.run(after_seconds=1.0)
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert not house.done()
     house.sqs.answer_receive("orders", "a")
     house.run()
     house.run(after_seconds=10.0)
@@ -977,7 +977,7 @@ def test_until_empty_waits_for_messages_whose_deletes_failed_to_come_back() -> N
     house.run()
     house.sqs.answer_receive("orders")
     house.run()
-    assert house.consumer._done(house.clock.now)  # noqa: SLF001 - the same
+    assert house.done()
     assert house.ledger.counted["orders"] == 1
 
 
@@ -991,7 +991,7 @@ def test_until_empty_asks_again_after_a_delete_was_confirmed_late() -> None:
     house.clock.now += 30.0
     house.sqs.confirm_delete("orders")
     house.run()
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     house.run()
     assert len(house.sqs.receives) == 1
 
@@ -1011,7 +1011,7 @@ def test_until_empty_ends_with_an_error_while_deletes_fail(reason: str, sentence
             while house.sqs.deletes:
                 house.sqs.fail_delete("orders", reason)
             house.run(after_seconds=1.0)
-            house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+            house.done()
 
     with pytest.raises(ExporterError, match=f"nothing has worked .*{sentence}"):
         for_a_minute()
@@ -1032,7 +1032,7 @@ def test_until_empty_goes_on_for_as_long_as_deletes_are_confirmed() -> None:
         house.run(after_seconds=11.0)
         house.sqs.confirm_delete("orders")
         house.run()
-        assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+        assert not house.done()
 
 
 def test_until_empty_does_not_blame_sqs_for_a_queue_that_is_empty() -> None:
@@ -1053,9 +1053,9 @@ def test_until_empty_ends_with_an_error_when_nothing_has_worked_for_its_timeout(
     house = House(until_empty=True).with_queue()
     house.sqs.fail_receive("orders", "access_denied")
     house.run(after_seconds=59.0)
-    assert not house.consumer._done(house.clock.now)  # noqa: SLF001 - what `run` asks
+    assert not house.done()
     with pytest.raises(ExporterError, match="nothing has worked for --until-empty-timeout \\(60 s\\): receives fail"):
-        house.consumer._done(house.clock.now + 1.0)  # noqa: SLF001 - the same
+        house.done(after_seconds=1.0)
 
 
 def test_an_iteration_waits_no_longer_than_until_the_next_thing_is_due() -> None:
